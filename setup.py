@@ -1,0 +1,27 @@
+"""Install from `settings.ini`, the one place where nbdev and pip both read names, versions and pins."""
+from configparser import ConfigParser
+from pathlib import Path
+from setuptools import setup
+
+here = Path(__file__).parent
+parser = ConfigParser(delimiters=["="])
+parser.read(here / "settings.ini", encoding="utf-8")
+cfg = parser["DEFAULT"]
+
+setup(
+    name=cfg["lib_name"],
+    version=cfg["version"],
+    description=cfg["description"],
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    author=cfg["author"],
+    license="Apache-2.0",
+    python_requires=f">={cfg['min_python']},<3.14",
+    # data/ stays at the top level for readers; installed, it travels inside the package
+    packages=["bizzaroworld", "bizzaroworld.data"],
+    package_dir={"bizzaroworld.data": "data"},
+    package_data={"bizzaroworld.data": ["*.csv", "*.json"]},
+    install_requires=cfg["requirements"].split(),
+    extras_require={"embedded": cfg["embedded_requirements"].split(), "dev": cfg["dev_requirements"].split()},
+    entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["bizzaroworld=bizzaroworld._modidx:d"]},
+)
