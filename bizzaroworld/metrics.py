@@ -89,7 +89,7 @@ def kl_divergence(
 )->Float[Tensor, "*run"]: # in nats; 0 where the patch changed nothing
     "KL(unpatched run ‖ patched run), summed over the vocabulary in float32."
     rows = logits.reshape(-1, logits.shape[-1])
-    base = logits_run.expand_as(logits).reshape(rows.shape) if logits_run.dim() > 1 else logits_run.expand_as(rows)
+    base = logits_run.expand_as(logits).reshape(rows.shape)
     def part(i):
         q, p = rows[i:i+chunk].float().log_softmax(-1), base[i:i+chunk].float().log_softmax(-1)
         return (p.exp() * (p - q)).sum(-1)
