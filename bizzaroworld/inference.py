@@ -225,13 +225,13 @@ def against_controls(
     real = patches[patches.control.isna() & (patches.window == 1)].groupby(["battery_idx", *keys], dropna=False)[value].mean()
     for (control, *key), rows in patches[patches.control.notna()].groupby(["control", *keys], dropna=False):
         other = rows.groupby(["battery_idx", *keys], dropna=False)[value].mean()
-        both = pd.concat([real, other], axis=1, join="inner", keys=["real", "control"]).droplevel(keys)
+        both = pd.concat([real, other], axis=1, join="inner", keys=["ours", "theirs"]).droplevel(keys)
         if both.empty: continue
-        difference, clusters = (both.real - both.control).to_numpy(), categories(rows, both.index)
+        difference, clusters = (both.ours - both.theirs).to_numpy(), categories(rows, both.index)
         found = cluster_bootstrap(difference, clusters, draws=draws)
         size = cluster_bootstrap(difference, clusters, statistic=effect_size, draws=draws)
-        tables.append(dict(zip(keys, key)) | dict(control=control, n=len(both), **both.mean(), difference=found.estimate,
-            low=found.low, high=found.high, d_z=size.estimate, d_z_low=size.low, d_z_high=size.high))
+        tables.append(dict(control=control, **dict(zip(keys, key)), n=len(both), mean=both.ours.mean(), control_mean=both.theirs.mean(),
+            difference=found.estimate, low=found.low, high=found.high, d_z=size.estimate, d_z_low=size.low, d_z_high=size.high))
     return pd.DataFrame(tables)
 
 # %% ../nbs/07_inference.ipynb #c043
