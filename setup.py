@@ -15,7 +15,11 @@ setup(
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     author=cfg["author"],
+    author_email=cfg["author_email"],
+    url=cfg["git_url"],
+    keywords=cfg["keywords"],
     license="Apache-2.0",
+    classifiers=["Programming Language :: Python :: 3", "License :: OSI Approved :: Apache Software License", "Intended Audience :: Science/Research"],
     python_requires=f">={cfg['min_python']},<3.14",
     # data/ stays at the top level for readers; installed, it travels inside the package
     packages=["bizzaroworld", "bizzaroworld.data"],
