@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['COLOURS', 'PALETTE', 'DIVERGING', 'SITES', 'LOOK', 'VEGA_MIME', 'titled', 'describe', 'spec_only', 'rows', 'curves',
            'handover', 'site_curves', 'site_map', 'head_map', 'head_bars', 'phase_histogram', 'triage_bars',
-           'damage_scatter', 'category_map', 'shared_pairs', 'compare_depth', 'TokenView', 'show_token',
-           'attention_view', 'token_effects']
+           'damage_scatter', 'category_map', 'category_forest', 'threshold_chart', 'shared_pairs', 'compare_depth',
+           'TokenView', 'show_token', 'attention_view', 'token_effects']
 
 # %% ../nbs/10_charts.ipynb #c002
 import hashlib, json, textwrap
@@ -48,7 +48,7 @@ def describe(
     pairs, models = table.groupby("model").battery_idx.nunique().max(), ", ".join(sorted(table.model.unique()))
     return f"{pairs} pairs in {table.category.nunique()} categories, {models}"
 
-# %% ../nbs/10_charts.ipynb #c014
+# %% ../nbs/10_charts.ipynb #c013
 VEGA_MIME = "application/vnd.vegalite.v5+json"
 
 def spec_only(
@@ -63,7 +63,7 @@ def spec_only(
 alt.renderers.register("bizzaroworld", spec_only)
 alt.renderers.enable("bizzaroworld");
 
-# %% ../nbs/10_charts.ipynb #c017
+# %% ../nbs/10_charts.ipynb #c015
 def rows(
     patches:pd.DataFrame, # a patches table
     *,
@@ -80,7 +80,7 @@ def rows(
     if bad.any(): raise ValueError(f"{int(bad.sum())} effects of {asked} are not finite; rerun these pairs in float32 or bfloat16")
     return table
 
-# %% ../nbs/10_charts.ipynb #c020
+# %% ../nbs/10_charts.ipynb #c018
 def _curve_rows(table, by, axis, pairs, seed):
     "One row a curve: the mean of each group with its band, then each pair's own."
     out = []
@@ -92,7 +92,6 @@ def _curve_rows(table, by, axis, pairs, seed):
         if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=np.round(v, 3).tolist(), low=[], high=[]) for (c, i), v in zip(wide.index, wide.to_numpy())]
     return pd.DataFrame(out)
 
-# %% ../nbs/10_charts.ipynb #c021
 def _curve_layers(data, colour, axis_title, order):
     "Thin lines of single pairs, the band, the mean and its points, over one shared table."
     scale = alt.Scale(domain=order, range=[COLOURS.get(o, PALETTE[i % len(PALETTE)]) for i, o in enumerate(order)])
@@ -107,7 +106,7 @@ def _curve_layers(data, colour, axis_title, order):
         mean.mark_area(opacity=.22).encode(y=alt.Y("low:Q"), y2="high:Q"), zero,
         mean.mark_line(strokeWidth=2.4).encode(y=y), mean.mark_circle(size=34, opacity=1).encode(y=y, tooltip=tip))
 
-# %% ../nbs/10_charts.ipynb #c022
+# %% ../nbs/10_charts.ipynb #c019
 def curves(
     table:pd.DataFrame, # rows of a patches table, already chosen
     *,
@@ -128,7 +127,7 @@ def curves(
     line = "thin lines: single pairs; " if pairs else ""
     return titled(chart, title, f"{describe(table)}. Thick line: mean effect; band: 95 % interval (categories, then pairs, resampled); {line}{caption}".strip().rstrip(";") + ".")
 
-# %% ../nbs/10_charts.ipynb #c024
+# %% ../nbs/10_charts.ipynb #c021
 def handover(
     patches:pd.DataFrame, # a patches table
 )->alt.FacetChart: # a panel for each direction
@@ -137,7 +136,7 @@ def handover(
     return curves(table, colour="position", facet="direction", title="The answer leaves the entity and arrives at the final token",
         caption="resid_pre patched at every layer, experiments 3 (entity) and 1 (final); metric: logit difference")
 
-# %% ../nbs/10_charts.ipynb #c027
+# %% ../nbs/10_charts.ipynb #c024
 def site_curves(
     patches:pd.DataFrame, # a patches table
     *,
@@ -149,7 +148,7 @@ def site_curves(
     return curves(table, colour="direction", facet="site", title=f"What carries the signal at the {position} position",
         caption=f"experiment {experiment}, both directions; metric: logit difference")
 
-# %% ../nbs/10_charts.ipynb #c031
+# %% ../nbs/10_charts.ipynb #c027
 def _map(table, y, y_sort, facet, y_title):
     "Mean effect by layer and `y`, a panel for each value of `facet`."
     cells = table.groupby([facet, "layer", y], as_index=False, observed=True).effect.agg(effect="mean", sd="std")
@@ -165,7 +164,7 @@ def _map(table, y, y_sort, facet, y_title):
     height = max(90, 22*cells[y].nunique())
     return base.properties(width=330, height=height).facet(alt.Facet(f"{facet}:N", sort=names, header=alt.Header(title=None)), columns=2)
 
-# %% ../nbs/10_charts.ipynb #c032
+# %% ../nbs/10_charts.ipynb #c028
 def site_map(
     patches:pd.DataFrame, # a patches table
     *,
@@ -177,7 +176,7 @@ def site_map(
     return titled(_map(table, "site", list(SITES[::-1]), "direction", None), f"All five sites at the {position} position",
         f"{describe(table)}. Mean effect of experiment {experiment} by layer and site, a panel for each direction; metric: logit difference; white is exactly zero.")
 
-# %% ../nbs/10_charts.ipynb #c034
+# %% ../nbs/10_charts.ipynb #c030
 def head_map(
     patches:pd.DataFrame, # a patches table
     *,
@@ -190,7 +189,7 @@ def head_map(
     return titled(_map(table.assign(head=table["head"].astype(int)), "head", heads, "direction", "head"), f"Heads patched at the {position} position",
         f"{describe(table)}. Mean effect of experiment {experiment}, one head's z at a time, a panel for each direction; metric: logit difference; white is exactly zero.")
 
-# %% ../nbs/10_charts.ipynb #c039
+# %% ../nbs/10_charts.ipynb #c034
 def head_bars(
     patches:pd.DataFrame, # a patches table
     *,
@@ -211,7 +210,7 @@ def head_bars(
     return titled(chart, "The strongest heads", f"{describe(table)}. Mean effect of experiment {experiment}, {direction}, one head at a time; line: 95 % interval; pale: does not stand after "
         f"correction (5 % false among those that do; {stand} of {total} stand). Picked and measured on the same pairs, so the first ones are flattered.")
 
-# %% ../nbs/10_charts.ipynb #c042
+# %% ../nbs/10_charts.ipynb #c037
 def phase_histogram(
     layers:pd.DataFrame, # a row for each pair; the columns named in `columns` hold layers, empty where never reached
     *,
@@ -232,7 +231,7 @@ def phase_histogram(
     missing = f"; never reached: {never} of {len(long)}" if never else ""
     return titled(chart, "Release and arrival, pair by pair", f"{len(layers)} pairs{missing}. {caption}".strip())
 
-# %% ../nbs/10_charts.ipynb #c045
+# %% ../nbs/10_charts.ipynb #c040
 def triage_bars(
     triage:pd.DataFrame, # a triage table
     *,
@@ -252,7 +251,7 @@ def triage_bars(
     return titled(chart.properties(width="container", height=220), "How firmly each pair is known",
         f"{len(table)} pairs. TotalSwing = LD of the clean run − LD of the corrupt run, no patch; larger means that both facts are held firmly.")
 
-# %% ../nbs/10_charts.ipynb #c048
+# %% ../nbs/10_charts.ipynb #c043
 def damage_scatter(
     patches:pd.DataFrame, # a patches table
     *,
@@ -270,7 +269,7 @@ def damage_scatter(
     tail = " Dashed: damage = −TotalSwing, what a patch that moves everything gives." if line else ""
     return titled(chart, f"Largest damage against {'confidence' if against == 'ld_clean' else 'TotalSwing'}", f"{describe(table)}. Experiment {experiment}, noising; largest damage = smallest delta over the layers; r = {r:.3f}.{tail}")
 
-# %% ../nbs/10_charts.ipynb #c052
+# %% ../nbs/10_charts.ipynb #c046
 def category_map(
     patches:pd.DataFrame, # a patches table
     *,
@@ -282,7 +281,39 @@ def category_map(
     return titled(_map(table, "category", order, "position", None), "Where each category's answer is carried, layer by layer",
         f"{describe(table)}. Mean effect of resid_pre, {direction}, experiments 3 (entity) and 1 (final); metric: logit difference; categories whose answer arrives early on top.")
 
-# %% ../nbs/10_charts.ipynb #c055
+# %% ../nbs/10_charts.ipynb #c048
+def category_forest(
+    forest:pd.DataFrame, # `category, n, mean, low, high`, as `inference.by_category` gives it; `all` last
+    *,
+    title:str, # what the reader should see
+    unit:str, # of the mean, for the axis
+    caption:str="", # number of pairs, direction, model
+)->alt.LayerChart: # one row a category
+    "Mean and interval of each category, and of all together."
+    table = forest.round(4).astype({"mean": float, "low": float, "high": float})
+    order = [*table[table.category != "all"].sort_values("mean").category, "all"]
+    base = alt.Chart(table).encode(y=alt.Y("category:N", sort=order, title=None), color=alt.condition("datum.category == 'all'", alt.value(COLOURS["final"]), alt.value(COLOURS["entity"])))
+    x = alt.X("mean:Q", title=unit, scale=alt.Scale(zero=False))
+    chart = alt.layer(base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q"), x2="high:Q"), base.mark_circle(size=70, opacity=1).encode(x=x, tooltip=["category", "n", "mean", "low", "high"]))
+    return titled(chart.properties(width="container", height=18*len(table)), title, caption)
+
+# %% ../nbs/10_charts.ipynb #c051
+def threshold_chart(
+    sweep:pd.DataFrame, # as `phases.threshold_sweep` gives it
+    *,
+    caption:str="", # number of pairs, model
+)->alt.FacetChart: # a panel for each direction
+    "Median release and arrival at each threshold, with intervals."
+    table = sweep.astype({"median": float, "low": float, "high": float}).round(4)
+    colour = alt.Color("quantity:N", scale=alt.Scale(domain=["release", "arrival"], range=[COLOURS["entity"], COLOURS["final"]]))
+    base = alt.Chart(table).encode(x=alt.X("threshold:Q", title="threshold, share of the effect"), color=colour)
+    y = alt.Y("median:Q", title="median layer", scale=alt.Scale(zero=False))
+    layers = alt.layer(base.mark_area(opacity=.2).encode(y=alt.Y("low:Q"), y2="high:Q"), base.mark_line(strokeWidth=2.2, point=True).encode(y=y, tooltip=["direction", "quantity", "threshold", "median", "low", "high"]))
+    names = [d for d in ("noising", "denoising") if d in set(table.direction)]
+    chart = layers.properties(width=260, height=190).facet(alt.Facet("direction:N", sort=names, header=alt.Header(title=None)), columns=2)
+    return titled(chart, "Release and arrival at other thresholds", caption)
+
+# %% ../nbs/10_charts.ipynb #c054
 def shared_pairs(
     patches:pd.DataFrame, # patches of several models, with a column `pair` that names a pair across models
 )->pd.DataFrame: # only the pairs that all models have, with `relative_depth`
@@ -293,7 +324,7 @@ def shared_pairs(
     table = patches[patches.pair.isin(shared)]
     return table.assign(relative_depth=table.layer/table.groupby("model").layer.transform("max"))
 
-# %% ../nbs/10_charts.ipynb #c056
+# %% ../nbs/10_charts.ipynb #c055
 def compare_depth(
     patches:pd.DataFrame, # what `shared_pairs` gave
     *,
@@ -306,7 +337,7 @@ def compare_depth(
     return curves(table, colour="model", facet="position", axis="relative_depth", pairs=False, title="The same hand-over on relative depth?",
         caption=f"the same pairs for every model; resid_pre, {direction}; metric: logit difference")
 
-# %% ../nbs/10_charts.ipynb #c059
+# %% ../nbs/10_charts.ipynb #c058
 @dataclass(frozen=True)
 class TokenView:
     "A circuitsvis picture: its element, what it is given, and a chart for where circuitsvis is not at hand."
@@ -325,7 +356,7 @@ class TokenView:
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {**spec_only(self.chart.to_dict()), "text/html": self.html()}
 
-# %% ../nbs/10_charts.ipynb #c061
+# %% ../nbs/10_charts.ipynb #c060
 def show_token(
     token:str, # as the tokenizer spells it
 )->str: # as a reader should see it
@@ -333,7 +364,7 @@ def show_token(
     text = token.replace("▁", " ").replace("Ġ", " ").replace("Ċ", "\n")
     return text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·") if not text.strip() else text.replace("\n", "↵")
 
-# %% ../nbs/10_charts.ipynb #c063
+# %% ../nbs/10_charts.ipynb #c062
 def attention_view(
     tokens:list, # token strings of one prompt
     patterns:np.ndarray, # head × destination × source
@@ -349,7 +380,7 @@ def attention_view(
     chart = base.properties(width=180, height=180).facet(alt.Facet("head:N", sort=names, header=alt.Header(title=None)), columns=3)
     return TokenView("AttentionHeads", dict(attention=weights.tolist(), attentionHeadNames=names, tokens=labels), titled(chart, "Attention", "From each token (down) to the tokens it reads (across)."))
 
-# %% ../nbs/10_charts.ipynb #c065
+# %% ../nbs/10_charts.ipynb #c064
 def token_effects(
     tokens:list, # token strings of one prompt
     effects:np.ndarray, # one effect a token

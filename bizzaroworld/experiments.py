@@ -19,7 +19,7 @@ from . import __version__
 from .facts import InputError, data_path, load_facts, load_templates, make_pairs
 from .battery import Battery, align
 from .metrics import delta, effect, log_probability, rank
-from .patching import DIRECTIONS, SITES, Patch
+from .patching import DIRECTIONS, SITES, Patch, target_ids
 from .engine import Network, Runs, patch_all
 
 # %% ../nbs/06_experiments.ipynb #c005
@@ -41,20 +41,22 @@ def baselines(
     net:Network, # the model
     pairs, # list of `Pair`
 )->pd.DataFrame: # one row a pair, in order
-    "LD, probability and rank on the unpatched runs of each pair."
-    read = {"clean": [], "corrupt": []}
-    for side, rows in read.items():
-        own = torch.tensor([getattr(p, f"{side}_target_id") for p in pairs], device=net.device)
-        ids = torch.tensor([(p.clean_target_id, p.corrupt_target_id) for p in pairs], device=net.device)
-        start = 0
-        for logits in final_logits(net, [getattr(p, f"{side}_tokens") for p in pairs]):
-            here = slice(start, start := start + len(logits))
-            ld = logits.gather(1, ids[here])
-            rows.append(torch.stack([ld[:, 0] - ld[:, 1], log_probability(logits, own[here]).exp(), rank(logits, own[here]).float()], -1).cpu())
-    (clean, corrupt) = (torch.cat(r).double().numpy() if r else torch.empty(0, 3).numpy() for r in read.values())
-    return pd.DataFrame(dict(ld_clean=clean[:, 0], ld_corrupt=corrupt[:, 0], total_swing=clean[:, 0] - corrupt[:, 0],
-        p_clean_target_on_clean=clean[:, 1], p_corrupt_target_on_corrupt=corrupt[:, 1],
-        rank_clean_target_on_clean=clean[:, 2].astype(int), rank_corrupt_target_on_corrupt=corrupt[:, 2].astype(int)))
+    "LD, probability and rank on the unpatched runs of each pair; each prompt is read once, however many pairs share it."
+    job = lambda pair, side: (getattr(pair, f"{side}_tokens"), getattr(pair, f"{side}_target_id"))
+    jobs = sorted({job(p, side) for p in pairs for side in ("clean", "corrupt")}, key=lambda j: (len(j[0]), j))
+    row = {j: i for i, j in enumerate(jobs)}
+    ids = sorted({i for p in pairs for i in target_ids(p)})
+    own, read = torch.tensor([t for _, t in jobs], device=net.device), [torch.empty(0, 2 + len(ids))]
+    for logits in final_logits(net, [tokens for tokens, _ in jobs]):
+        mine = own[(start := sum(map(len, read))):start + len(logits)]
+        read.append(torch.cat([log_probability(logits, mine).exp()[:, None], rank(logits, mine).float()[:, None], logits[:, ids]], 1).cpu())
+    read = torch.cat(read).double()
+    clean, corrupt = (read[[row[job(p, side)] for p in pairs]] for side in ("clean", "corrupt"))
+    pick = lambda t, name: t.gather(1, torch.tensor([[2 + ids.index(getattr(p, f"{name}_target_id"))] for p in pairs]))[:, 0]
+    ld = lambda t: (pick(t, "clean") - pick(t, "corrupt")).numpy()
+    return pd.DataFrame(dict(ld_clean=ld(clean), ld_corrupt=ld(corrupt), total_swing=ld(clean) - ld(corrupt),
+        p_clean_target_on_clean=clean[:, 0].numpy(), p_corrupt_target_on_corrupt=corrupt[:, 0].numpy(),
+        rank_clean_target_on_clean=clean[:, 1].long().numpy(), rank_corrupt_target_on_corrupt=corrupt[:, 1].long().numpy()))
 
 # %% ../nbs/06_experiments.ipynb #c009
 KNOWN_RANK, SUBJECT_USES, PER_CATEGORY = 5, 2, 3

@@ -8,6 +8,7 @@ __all__ = ['CURVE', 'plain_patches', 'pair_matrix', 'categories', 'resample', 'm
            'against_controls', 'max_t', 'peak', 'by_category', 'detectable']
 
 # %% ../nbs/07_inference.ipynb #c002
+import warnings
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
@@ -39,8 +40,7 @@ def pair_matrix(
     "One number for each pair and cell."
     rows = plain_patches(patches, **where)
     keys = ["battery_idx", *([cells] if isinstance(cells, str) else cells)]
-    rows = rows.sort_values("experiment", kind="stable").drop_duplicates(keys) if where.get("experiment") is None else rows
-    if rows.duplicated(keys).any(): raise InputError(f"several patches for one pair and {cells}: name site, position and direction")
+    if rows.duplicated(keys).any(): raise InputError(f"several patches for one pair and {cells}: name experiment, site, position and direction")
     matrix = rows.pivot(index="battery_idx", columns=keys[1:] if len(keys) > 2 else keys[1], values=value).astype(float)
     bad = ~np.isfinite(matrix.to_numpy())
     if bad.any():
@@ -132,7 +132,10 @@ def cluster_bootstrap(
     estimate = statistic(values, np.ones((1, len(values))))[0]
     if len(values) < 2: return Interval(estimate, estimate * np.nan, estimate * np.nan)
     tail = _tail(clusters, level)
-    low, high = np.nanquantile(statistic(values, resample(clusters, draws=draws, seed=seed)), [tail, 1 - tail], axis=0)
+    drawn = statistic(values, resample(clusters, draws=draws, seed=seed))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)       # no draw has the statistic: the interval is NaN, which says so
+        low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
     return Interval(estimate, low, high)
 
 # %% ../nbs/07_inference.ipynb #c027
@@ -170,8 +173,10 @@ def cell_tests(
     alpha:float=.05, # share of false cells among those that pass
 )->pd.DataFrame: # `t, p, q, passes`, a row for each cell
     "Is the mean of a cell different from 0, with Benjamini and Hochberg's correction over the cells?"
-    with np.errstate(all="ignore"): found = stats.ttest_1samp(category_means(values, clusters), 0)
-    t, p = np.nan_to_num(found.statistic), np.nan_to_num(found.pvalue, nan=1)      # a cell without any spread shows nothing
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)       # a cell without any spread
+        found = stats.ttest_1samp(category_means(values, clusters), 0)
+    t, p = np.nan_to_num(found.statistic), np.nan_to_num(found.pvalue, nan=1)      # 0 throughout, or one category: nothing is shown
     q = stats.false_discovery_control(p)
     return pd.DataFrame(dict(t=t, p=p, q=q, passes=q <= alpha))
 

@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'ModelSpec', 'known_models', 'cache_folder', 'embedded_folder', 'locate', 'at_hand', 'pick_device',
-           'pick_dtype', 'wants_bos', 'load_tokenizer', 'encode', 'bos_fault']
+           'pick_dtype', 'wants_bos', 'load_tokenizer', 'encode', 'bos_fault', 'Reference', 'differing_span',
+           'SelfTestError', 'hook_name', 'read_sites', 'run_final', 'writer', 'read_logits', 'self_test', 'load']
 
 # %% ../nbs/01_models.ipynb #c002
-import contextlib, functools, hashlib, importlib.util, json, os, re, shutil, tempfile, warnings
+import contextlib, hashlib, importlib, importlib.util, json, os, re, shutil, tempfile, warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
 import huggingface_hub, torch, transformers
 import pandas as pd
 from jaxtyping import Float
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformer_lens.model_bridge import TransformerBridge
 from .facts import InputError, data_path
 
 # %% ../nbs/01_models.ipynb #c005
@@ -286,5 +288,363 @@ def _plain_model(place, local, config, dtype, device):
     "The plain Hugging Face model, text only, ready to run."
     kind, config, keys = _text_only(config)
     extra = dict(key_mapping=keys) if keys else {}
-    model = _fetch(kind.from_pretrained, place, local, config=config, dtype=dtype, attn_implementation="eager", **extra)
+    model, report = _fetch(kind.from_pretrained, place, local, config=config, dtype=dtype, attn_implementation="eager", output_loading_info=True, **extra)
+    # a weight that is not in the checkpoint is filled with random numbers, and nothing stops
+    if report["missing_keys"]: raise InputError(f"{place} lacks weights ({len(report['missing_keys'])}, such as {min(report['missing_keys'])}): get a whole checkpoint")
+    if not model.config.architectures: model.config.architectures = [type(model).__name__]
     return model.to(device).eval().requires_grad_(False)
+
+def _revision(name, place, local, config):
+    "What pins the weights: the hub's commit, the package's version, or a fingerprint of a folder."
+    if name in _PACKAGES: return json.loads((Path(place)/_SUMS).read_text())["model.safetensors"]["sha256"]
+    if not local: return str(getattr(config, "_commit_hash", None))
+    digest = hashlib.sha256()
+    for p in sorted(Path(place).glob("*")):
+        if p.suffix not in (".json", ".safetensors"): continue
+        digest.update(f"{p.name} {p.stat().st_size} ".encode())
+        with open(p, "rb") as f: digest.update(f.read(1 << 20))
+    return digest.hexdigest()
+
+# %% ../nbs/01_models.ipynb #c039
+_PROMPTS = (("The capital of France is", "The capital of Japan is"), ("The opposite of hot is", "The opposite of big is"),
+            ("The color of grass is", "The color of blood is"), ("the capital of france is", "the capital of japan is"))
+
+@dataclass(frozen=True)
+class Reference:
+    "Two pairs of prompts, and what the plain model says on them before it is wrapped."
+    pairs:tuple # of (clean ids, corrupt ids, (start, stop) of the entity)
+    logits:dict # token ids -> `[position, vocabulary]`
+    states:dict # token ids -> `[layer, position, d_model]`, the residual stream before each block
+
+def differing_span(
+    clean, # token ids
+    corrupt, # as many token ids
+)->tuple[int, int]: # half-open
+    "From the first to the last token in which two prompts differ."
+    where = [i for i, (a, b) in enumerate(zip(clean, corrupt, strict=True)) if a != b]
+    return (where[0], where[-1] + 1) if where else (0, 0)
+
+# %% ../nbs/01_models.ipynb #c041
+def _test_pairs(tokenizer, vocabulary):
+    "Two pairs of prompts of equal length that differ in the middle."
+    pairs = []
+    for texts in _PROMPTS:
+        clean, corrupt = (tuple(encode(tokenizer, t)) for t in texts)
+        unknown = tokenizer.unk_token_id is not None and tokenizer.unk_token_id in clean + corrupt
+        if len(clean) == len(corrupt) and clean[-1] == corrupt[-1] and not unknown: pairs.append((clean, corrupt, differing_span(clean, corrupt)))
+    rng, bos = torch.Generator().manual_seed(0), tuple(encode(tokenizer, ""))
+    while len(pairs) < 2:
+        low = min(vocabulary // 4, 200)   # special tokens come first in most vocabularies
+        a, b, *rest = (torch.randperm(vocabulary - low, generator=rng)[:7] + low).tolist()
+        pairs.append(((*bos, *rest[:2], a, *rest[2:]), (*bos, *rest[:2], b, *rest[2:]), (len(bos) + 2, len(bos) + 3)))
+    return tuple(pairs[:2])
+
+@torch.inference_mode()
+def _reference(model, tokenizer):
+    "The plain model's own logits and states; only before wrapping, which changes the model in place."
+    pairs, logits, states = _test_pairs(tokenizer, model.config.vocab_size), {}, {}
+    for ids in {ids for pair in pairs for ids in pair[:2]}:
+        out = model(torch.tensor([ids], device=model.device), output_hidden_states=True)
+        logits[ids], states[ids] = out.logits[0].cpu(), torch.stack([h[0] for h in out.hidden_states[:-1]]).cpu()
+    return Reference(pairs, logits, states)
+
+# %% ../nbs/01_models.ipynb #c043
+class SelfTestError(RuntimeError):
+    "A model failed one of its checks; the message names the fault."
+
+def _wrap(model, tokenizer, name, dtype, device):
+    "The bridge around a plain model."
+    known = tokenizer.init_kwargs.get("add_bos_token")
+    tokenizer.init_kwargs["add_bos_token"] = True   # read as "has its BOS already": the tokenizer is then kept as it is
+    try:
+        with _quiet(offline=True):
+            bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer, device=device, dtype=dtype)
+    finally:
+        if known is None: del tokenizer.init_kwargs["add_bos_token"]
+        else: tokenizer.init_kwargs["add_bos_token"] = known
+    if bridge.tokenizer is not tokenizer: raise SelfTestError(f"{name}: the wrapper replaced the tokenizer, and with it the BOS")
+    return bridge
+
+# %% ../nbs/01_models.ipynb #c046
+_HOOKS = dict(resid_pre="hook_resid_pre", attn_out="hook_attn_out", resid_mid="hook_resid_mid", mlp_out="hook_mlp_out",
+              resid_post="hook_resid_post", z="attn.hook_z")
+
+def hook_name(
+    site:str, # one of `resid_pre, attn_out, resid_mid, mlp_out, resid_post, z`
+    layer:int, # from 0
+)->str: # the bridge's name
+    "Where the bridge lets a site be read."
+    return f"blocks.{layer}.{_HOOKS[site]}"
+
+@torch.inference_mode()
+def read_sites(
+    model, # a bridge
+    tokens, # token ids of one prompt
+)->dict: # (site, layer) -> `[position, d_model]`, for `z` `[position, head, d_head]`
+    "Every site of every layer on one prompt."
+    got = {}
+    def keep(key):
+        def fn(x, hook): got[key] = x[0].clone()
+        return fn
+    hooks = [(hook_name(s, l), keep((s, l))) for l in range(model.cfg.n_layers) for s in _HOOKS]
+    run_final(model, [tokens], hooks)
+    return got
+
+@torch.inference_mode()
+def run_final(
+    model, # a bridge
+    rows, # prompts of equal length, as token ids
+    hooks=(), # (hook name, function) pairs, for this run only
+)->Float[torch.Tensor, "row d_model"]:
+    "The final norm's output at the last position; the vocabulary is left out, the largest part of a small model's work."
+    got = {}
+    def keep(x, hook): got["final"] = x[:, -1].clone(); return x[:1, -1:]
+    device = model.unembed.original_component.weight.device
+    model.run_with_hooks(torch.tensor([list(r) for r in rows], device=device), fwd_hooks=[*hooks, ("ln_final.hook_out", keep)])
+    return got["final"]
+
+# %% ../nbs/01_models.ipynb #c051
+def _overwrite(x, source, positions, rows, head=None):
+    "A copy of `x[row, position, ...]` with `source[position, ...]` at the chosen rows and positions."
+    x, source = x.clone(), source.to(x)
+    view = x[rows] if head is None else x[rows, :, head]
+    source = source if head is None else source[:, head]
+    if positions is None: view[:] = source
+    else: view[:, positions] = source[positions]
+    return x
+
+def writer(
+    model, # a bridge
+    site:str, # as for `hook_name`
+    layer:int, # from 0
+    positions, # token indices; None for all
+    source:Float[torch.Tensor, "position ..."], # the giving run's activation at this site, all positions, as in `read_sites`
+    *,
+    head:int|None=None, # only this head, with `site="z"`
+    rows=slice(None), # which rows of the batch, a slice or one index
+)->list: # (hook name, function) pairs
+    "Hooks that overwrite one activation in a forward pass."
+    positions = None if positions is None else list(positions)
+    if isinstance(rows, int): rows = slice(rows, rows + 1)
+    if site == "resid_mid": return _write_mid(layer, positions, source, rows)
+    return [(hook_name(site, layer), lambda x, hook: _overwrite(x, source, positions, rows, head))]
+
+def _write_mid(layer, positions, source, rows):
+    "Hooks that write `resid_mid` for the MLP branch and for the skip path."
+    box = {}
+    def branch(x, hook): return _overwrite(x, source, positions, rows)
+    def keep(x, hook): box["mlp"] = x
+    def skip(x, hook):
+        x, at = x.clone(), slice(None) if positions is None else positions
+        x[rows, at] = source.to(x)[at] + box.pop("mlp")[rows, at]
+        return x
+    return [(hook_name("resid_mid", layer), branch), (hook_name("mlp_out", layer), keep), (hook_name("resid_post", layer), skip)]
+
+# %% ../nbs/01_models.ipynb #c056
+def read_logits(
+    model, # a bridge
+    final:Float[torch.Tensor, "row d_model"], # output of the final norm
+    ids, # vocabulary rows to read
+)->Float[torch.Tensor, "row id"]:
+    "A few logits in float32, soft-capped where the model does so."
+    unembed = model.unembed.original_component
+    logits = final.float() @ unembed.weight[ids].float().T
+    if getattr(unembed, "bias", None) is not None: logits = logits + unembed.bias[ids].float()
+    cap = getattr(model.original_model.config, "final_logit_softcapping", None)
+    return logits if cap is None else cap * torch.tanh(logits / cap)
+
+# %% ../nbs/01_models.ipynb #c057
+@dataclass(frozen=True)
+class _Probe:
+    "A pair of prompts, what its two runs hold, and how a self-test patches them."
+    model:object; clean:tuple; corrupt:tuple; span:tuple; own:dict; other:dict; ids:list
+
+    def lds(self, patches): # of the clean run, of the corrupt run, then of each patched run
+        rows = [self.clean, self.corrupt, *[self.clean] * len(patches)]
+        sets = [p if isinstance(p, list) else [p] for p in patches]   # a list: several patches in one run
+        hooks = [h for i, several in enumerate(sets, 2) for s, l, at, source in several for h in writer(self.model, s, l, at, source, rows=i)]
+        logits = read_logits(self.model, run_final(self.model, rows, hooks), self.ids)
+        return logits[:, 0] - logits[:, 1]
+
+    def effects(self, patches, size=48): # `[patch]`: 0 nothing moved, 1 the whole difference moved
+        parts = [self.lds(patches[i:i + size]) for i in range(0, len(patches), size)]
+        return torch.cat([(ld[2:] - ld[0]) / (ld[1] - ld[0]) for ld in parts])
+
+@torch.inference_mode()
+def _probe(model, clean, corrupt, span):
+    "A pair with its activations, read at the vocabulary rows that tell its two runs apart best."
+    a, b = (model(torch.tensor([ids], device=model.unembed.original_component.weight.device))[0, -1].float() for ids in (clean, corrupt))
+    ids = [int((a - b).argmax()), int((a - b).argmin())]
+    return _Probe(model, tuple(clean), tuple(corrupt), tuple(span), read_sites(model, clean), read_sites(model, corrupt), ids)
+
+# %% ../nbs/01_models.ipynb #c059
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
+
+def _apart(a, b):
+    "Largest difference of two tensors, relative to the largest value of the second."
+    return float((a.float().cpu() - b.float().cpu()).abs().max() / b.float().abs().max().cpu().clamp_min(1e-9))
+
+def _check_bos(probes, tolerance):
+    tokenizer, kind = probes[0].model.tokenizer, probes[0].model.original_model.config.model_type
+    wanted = wants_bos(tokenizer, model_type=kind)
+    if wanted != getattr(tokenizer, "wants_bos", wanted): return 1, 0, f"BOS {'missing' if wanted else 'too often'}: a {kind} model wants {int(wanted)}"
+    faults = [(text, bos_fault(tokenizer, encode(tokenizer, text))) for text in _PROMPTS[0]]
+    text, fault = max(faults, key=lambda f: len(f[1]))
+    return int(bool(fault)), 0, f"{fault} in {text!r}"
+
+def _check_finite(probes, tolerance):
+    bad = sum(int((~torch.isfinite(t)).sum()) for p in probes for t in [*p.own.values(), *p.other.values(), p.lds([])])
+    return bad, 0, f"{bad} values are not finite in {probes[0].model.spec_dtype}: use bfloat16 or float32"
+
+@torch.inference_mode()
+def _check_plain(probes, tolerance):
+    model, reference, worst = probes[0].model, probes[0].model.reference, 0
+    for ids, logits in reference.logits.items():
+        device = model.unembed.original_component.weight.device
+        worst = max(worst, _apart(model(torch.tensor([ids], device=device))[0], logits))
+        rows = torch.linspace(0, logits.shape[1] - 1, 500).long()
+        final, plain = read_logits(model, run_final(model, [ids]), rows.to(device))[0], logits[:, rows]
+        off = [_apart(final, at) for at in plain]   # the same few logits at each position of the plain model
+        if min(range(len(ids)), key=off.__getitem__) != len(ids) - 1:
+            return off[-1], tolerance, f"wrong position: logits are read at position {off.index(min(off))}, the last is {len(ids) - 1}"
+        worst = max(worst, off[-1])
+    return worst, tolerance, "the wrapped model's logits are not the plain model's"
+
+# %% ../nbs/01_models.ipynb #c061
+def _check_states(probes, tolerance):
+    model, worst, message = probes[0].model, 0, "the state before a block is not the plain model's"
+    for ids, states in model.reference.states.items():
+        got = read_sites(model, ids)
+        for layer in range(model.cfg.n_layers):
+            off = [_apart(got["resid_pre", layer], s) for s in states]
+            best = min(range(len(off)), key=off.__getitem__)
+            if off[layer] > tolerance and off[best] <= tolerance:
+                return off[layer], tolerance, f"hook off by {abs(best - layer)} layer: resid_pre read at layer {layer} is the plain model's at layer {best}".replace("by 1", "by one")
+            worst = max(worst, off[layer])
+    return worst, tolerance, message
+
+def _check_fires(probes, tolerance):
+    p, fired = probes[0], {}
+    def count(x, hook): fired[hook.name] = fired.get(hook.name, 0) + 1
+    names = [hook_name(s, l) for l in range(p.model.cfg.n_layers) for s in _HOOKS]
+    before = p.lds([]); run_final(p.model, [p.clean], [(n, count) for n in names])
+    wrong = [f"{n} fired {k} times" for n, k in fired.items() if k != 1]
+    if len(fired) != len(set(names)): wrong.append(f"{len(set(names)) - len(fired)} hooks never fired")
+    left = [n for n, h in p.model.hook_dict.items() if h.fwd_hooks]
+    if left: wrong.append(f"{left[0]} is left behind")
+    if not torch.equal(before, p.lds([])): wrong.append("an unpatched run changed after hooks were used")
+    return len(wrong), 0, "; ".join(wrong[:2])
+
+def _check_sums(probes, tolerance):
+    worst, where = 0, ""
+    for p in probes:
+        for layer in range(p.model.cfg.n_layers):
+            for a, b, c in (("resid_pre", "attn_out", "resid_mid"), ("resid_mid", "mlp_out", "resid_post")):
+                off = _apart(p.own[a, layer] + p.own[b, layer], p.own[c, layer])
+                if off >= worst: worst, where = off, f"{a} + {b} is not {c} at layer {layer}"
+    return worst, tolerance, where
+
+# %% ../nbs/01_models.ipynb #c062
+def _named(p, site, layer, goal, tolerance):
+    "Name the fault of a write at all positions of one layer that should have had the effect `goal`."
+    source = p.other if goal else p.own
+    for other in (layer - 1, layer + 1):
+        if (site, other) in source and abs(float(p.effects([(site, layer, None, source[site, other])])) - goal) <= tolerance:
+            return f"hook off by one layer: {site} written at layer {layer} lands on layer {other}"
+    effect, mlp = p.effects([(site, layer, None, source[site, layer]), ("mlp_out", layer, None, source["mlp_out", layer])]).tolist()
+    if site == "resid_mid" and abs(effect - mlp) <= tolerance: return f"resid_mid written at layer {layer} moves only the MLP branch"
+    return f"{site} written at all positions of layer {layer} has effect {effect:.3f}, not {goal}"
+
+def _check_self(probes, tolerance):
+    worst, message = 0, ""
+    for p in probes:
+        rows = [[(s, l, None, p.own[s, l]) for l in range(p.model.cfg.n_layers)] for s in _HOOKS]   # all layers of a site at once
+        off = p.effects(rows).abs().nan_to_num(nan=float("inf"))
+        row = rows[int(off.argmax())]
+        if float(off.max()) > tolerance: return float(off.max()), tolerance, _named(p, *row[int(p.effects(row).abs().argmax())][:2], 0, tolerance)
+        worst = max(worst, float(off.max()))
+    return worst, tolerance, message
+
+def _check_full(probes, tolerance):
+    worst, message = 0, ""
+    for p in probes:
+        patches = [(s, l, None, p.other[s, l]) for s in ("resid_pre", "resid_mid", "resid_post") for l in range(p.model.cfg.n_layers)]
+        off = (p.effects(patches) - 1).abs().nan_to_num(nan=float("inf"))
+        if float(off.max()) > tolerance: return float(off.max()), tolerance, _named(p, *patches[int(off.argmax())][:2], 1, tolerance)
+        worst = max(worst, float(off.max()))
+    return worst, tolerance, message
+
+# %% ../nbs/01_models.ipynb #c064
+def _check_entity(probes, tolerance):
+    worst, message = 0, ""
+    for p in probes:
+        source, last = p.other["resid_pre", 0], len(p.clean) - 1
+        entity, final = p.effects([("resid_pre", 0, range(*p.span), source), ("resid_pre", 0, [last], source)]).tolist()
+        off = max(abs(entity - 1), abs(final))
+        if not off <= worst: worst, message = off, f"wrong position: at layer 0 the entity {p.span} has effect {entity:.3f}, not 1, and the last token {final:.3f}, not 0"
+    return worst, tolerance, message
+
+def _check_same(probes, tolerance):
+    worst, message = 0, ""
+    for p, at in zip(probes, (probes[0].span[1] - 1, len(probes[-1].clean) - 1)):
+        n = p.model.cfg.n_layers
+        three = (("resid_mid", 0), ("resid_post", 0), ("resid_pre", 1))
+        off = p.effects([(s, l + k, [at], p.other[s, l + k]) for l in range(n - 1) for s, k in three]).view(n - 1, 3)
+        apart = (off.max(1).values - off.min(1).values)
+        layer = int(apart.argmax())
+        if not float(apart[layer]) <= worst: worst, message = float(apart[layer]), f"resid_mid, resid_post at layer {layer} and resid_pre at {layer + 1} differ at position {at}: {off[layer].tolist()}"
+    return worst, tolerance, message
+
+def _check_moves(probes, tolerance):
+    moved = min(float(p.effects([("resid_pre", 0, range(*p.span), p.other["resid_pre", 0])]).abs()) for p in probes)
+    return -moved, -0.5, f"no patch moves anything: the strongest has effect {moved:.3f}"
+
+# %% ../nbs/01_models.ipynb #c065
+_CHECKS = ((7, "exactly one BOS where the model wants it", _check_bos), (6, "all values are finite", _check_finite),
+    (8, "logits are the plain model's", _check_plain), (8, "states are the plain model's, layer by layer", _check_states),
+    (9, "each hook fires once, none is left behind", _check_fires), (4, "the sites add up", _check_sums),
+    (1, "a run's own activation changes nothing", _check_self), (2, "all positions of a layer give the other run", _check_full),
+    (5, "layer 0: the entity moves everything, the last token nothing", _check_entity),
+    (3, "resid_mid, resid_post and the next resid_pre are one", _check_same), (10, "some patch moves something", _check_moves))
+
+@torch.inference_mode()
+def self_test(
+    model, # from `load`
+    *,
+    tokens=None, # (clean ids, corrupt ids, (start, stop)) to use instead of the model's own two pairs
+)->pd.DataFrame: # check, worst deviation, tolerance, passed
+    "The ten checks that every model must pass; the first that fails stops with the name of the fault."
+    probes = [_probe(model, *pair) for pair in ([tokens] if tokens else model.reference.pairs)]
+    rows = []
+    for number, name, check in _CHECKS:
+        worst, tolerance, fault = check(probes, _TOLERANCE[next(model.original_model.parameters()).dtype])
+        if not worst <= tolerance:   # so that not-a-number fails
+            raise SelfTestError(f"{model.study_name}: check {number} ({name}): {fault} (deviation {worst:.3g}, allowed {tolerance:.3g})")
+        rows.append(dict(number=number, check=name, worst=abs(worst), tolerance=abs(tolerance), passed=True))
+    return pd.DataFrame(rows).sort_values("number", kind="stable", ignore_index=True)
+
+# %% ../nbs/01_models.ipynb #c070
+_self_test = self_test   # the option of `load` has the same name
+
+def load(
+    name:str, # a known name, a hub id or a folder
+    *,
+    device:str="auto", # as for `pick_device`
+    dtype:str="auto", # `auto`, `float32`, `bfloat16` or `float16`
+    self_test:bool=True, # check the model before it is handed over
+)->TransformerBridge:
+    "A wrapped model that has passed its self-tests, with `study_name`, `revision`, `spec_dtype` and `checks` on it."
+    device = pick_device(device)
+    if dtype not in ("auto", *DTYPES): pick_dtype(dtype, device=device)
+    place, local = locate(name)
+    config = _fetch(AutoConfig.from_pretrained, place, local)
+    dtype = pick_dtype(dtype, device=device, model_type=config.model_type, spec=_spec(str(name)))
+    tokenizer = load_tokenizer(name)
+    revision = _revision(str(name), place, local, config)
+    plain = _plain_model(place, local, config, dtype, device)
+    reference = _reference(plain, tokenizer)
+    model = _wrap(plain, tokenizer, place, dtype, device)
+    model.study_name = Path(place).name if local and _spec(str(name)) is None else str(name)
+    model.revision, model.spec_dtype, model.reference = revision, str(dtype).removeprefix("torch."), reference
+    model.checks = _self_test(model) if self_test else None
+    return model

@@ -1,0 +1,69 @@
+// Fills the figures of a page from the specifications that the page carries; the drawing programs are beside this file.
+(function () {
+  "use strict";
+
+  // A panel grid has no responsive width in Vega-Lite: choose the columns and the width of a panel from the room there is.
+  function fit(spec, room) {
+    if (!spec.facet) { spec.width = "container"; return spec; }
+    var panel = spec.spec, band = JSON.stringify(panel.encoding || {}).indexOf('"type":"ordinal"') >= 0 || panel.mark;
+    var columns = Math.max(1, Math.min(spec.columns || 1, Math.floor(room / (band ? 330 : 215))));
+    var labels = band ? longest(spec) : 0;
+    spec.columns = columns;
+    panel.width = Math.max(120, Math.floor((room - 62 - labels) / columns) - 22);
+    return spec;
+  }
+
+  // Room for the longest label of a discrete vertical axis, about six pixels a letter.
+  function longest(spec) {
+    var y = spec.spec.encoding && spec.spec.encoding.y;
+    if (!y || y.type === "quantitative") return 0;
+    var rows = (spec.data && spec.data.values) || (spec.datasets && spec.datasets[spec.data.name]) || [];
+    return Math.min(150, 6 * rows.reduce(function (n, r) { return Math.max(n, String(r[y.field]).length); }, 0));
+  }
+
+  function draw(figure) {
+    var view = figure.querySelector(".bz-view"), room = view.clientWidth;
+    if (!room || figure.dataset.room === String(room)) return;
+    figure.dataset.room = String(room);
+    var spec = fit(JSON.parse(figure.querySelector("script").textContent), room);
+    window.vegaEmbed(view, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).catch(function (error) {
+      view.textContent = "This picture could not be drawn: " + error.message;
+    });
+  }
+
+  function attend(box) {
+    if (box.dataset.done) return;
+    box.dataset.done = "1";
+    var call = JSON.parse(box.querySelector("script").textContent), target = document.createElement("div");
+    target.id = box.id + "-view";
+    box.appendChild(target);
+    window.CircuitsVis.render(target.id, window.CircuitsVis[call.element], call.props);
+  }
+
+  // Tables of pairs: a box that filters rows by any word in them.
+  function filter(input) {
+    var table = document.getElementById(input.dataset.table), count = document.getElementById(input.dataset.table + "-count");
+    function run() {
+      var words = input.value.toLowerCase().split(/\s+/).filter(Boolean), shown = 0;
+      table.querySelectorAll("tbody tr").forEach(function (row) {
+        var text = row.textContent.toLowerCase(), keep = words.every(function (w) { return text.indexOf(w) >= 0; });
+        row.hidden = !keep; shown += keep;
+      });
+      if (count) count.textContent = shown + " shown";
+    }
+    input.addEventListener("input", run); run();
+  }
+
+  function all() {
+    if (window.vegaEmbed) document.querySelectorAll(".bz-chart").forEach(draw);
+    if (window.CircuitsVis) document.querySelectorAll(".bz-tokens").forEach(attend);
+  }
+
+  function start() {
+    document.querySelectorAll("input.bz-filter").forEach(filter);
+    all();
+    var later; window.addEventListener("resize", function () { clearTimeout(later); later = setTimeout(all, 150); });
+  }
+
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();
+})();
