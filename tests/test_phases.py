@@ -110,3 +110,17 @@ def test_total_swing_against_damage_is_an_identity():
         parts.append(pair.assign(ld_clean=(up := rng.uniform(0, swing)), ld_corrupt=up - swing))
     found = phases.correlations(phases.legacy(pd.concat(parts)), draws=200).set_index("quantity").r
     assert found.total_swing == pytest.approx(-1) and abs(found.ld_clean) < .99
+
+
+def test_boundaries_of_the_phases_lie_at_nine_tenths():
+    "Storage ends below 0.9 of the entity's own effect, readout begins at 0.9 of the whole difference; other shares move both."
+    patches = study([[1, .95, .85, .65, .2, 0]] * 6, [[0, .1, .3, .65, .85, .95]] * 6)
+    found = phases.phase_table(patches, draws=50).set_index("phase")
+    assert found["first"].tolist() == [0, 2, 5] and found["last"].tolist() == [1, 4, 5]
+    half = phases.phase_table(patches, share=.5, draws=50).set_index("phase")
+    assert half["first"].tolist() == [0, 4, 3] and half.loc["routing", "layers"] == 0
+
+
+@pytest.mark.parametrize("of", [phases.release, phases.arrival])
+def test_curves_that_were_made_by_hand_are_checked_too(of):
+    with pytest.raises(ValueError, match="pair 7 has an effect that is not a number"): of(pd.DataFrame([[1, np.nan, 0]], index=[7]))
