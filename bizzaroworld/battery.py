@@ -102,8 +102,8 @@ def _prompt_fault(tokenizer, clean, corrupt, chat):
     if clean == corrupt: return f"prompts are the same: {_shown(tokenizer, clean)}"
     if clean[-1] != corrupt[-1]: return f"last tokens differ: {_shown(tokenizer, clean[-1:])} and {_shown(tokenizer, corrupt[-1:])}"
     for ids in (clean, corrupt):
-        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids: return f"a word is unknown to the tokenizer: {_shown(tokenizer, ids)}"
         if not chat and bos_fault(tokenizer, ids): return bos_fault(tokenizer, ids)   # a template's own markers are not counted
+        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids: return f"a word is unknown to the tokenizer: {_shown(tokenizer, ids)}"
     return ""
 
 def _given_away(row):

@@ -27,7 +27,7 @@ LOOK = {"font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue',
     "view": {"stroke": None, "continuousWidth": 260, "continuousHeight": 210},
     "axis": {"gridColor": "#ececf0", "domainColor": "#9a9aa5", "tickColor": "#9a9aa5", "labelColor": "#33333d", "titleColor": "#33333d", "titleFontWeight": 500, "labelFontSize": 11, "titleFontSize": 12},
     "axisBand": {"grid": False}, "header": {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": "#22222b", "title": None},
-    "legend": {"orient": "top", "title": None, "labelFontSize": 12, "labelColor": "#22222b", "symbolType": "circle", "labelLimit": 260},
+    "legend": {"orient": "top", "title": None, "labelFontSize": 12, "labelColor": "#22222b", "symbolType": "circle", "symbolOpacity": 1, "symbolSize": 90, "labelLimit": 260},
     "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "subtitleColor": "#55555f", "offset": 12}}
 
 # %% ../nbs/10_charts.ipynb #c009
@@ -95,9 +95,9 @@ def _curve_rows(table, by, axis, pairs, seed):
 def _curve_layers(data, colour, axis_title, order):
     "Thin lines of single pairs, the band, the mean and its points, over one shared table."
     scale = alt.Scale(domain=order, range=[COLOURS.get(o, PALETTE[i % len(PALETTE)]) for i, o in enumerate(order)])
-    base = alt.Chart(data).transform_flatten(["x", "effect", "low", "high"]).encode(
-        x=alt.X("x:Q", title=axis_title, axis=alt.Axis(tickMinStep=1 if axis_title == "layer" else 0.1, tickCount=6)),
-        color=alt.Color(f"{colour}:N", scale=scale))
+    base = alt.Chart(data).encode(
+        x=alt.X("x:Q", title=axis_title, scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1 if axis_title == "layer" else 0.1, tickCount=6)),
+        color=alt.Color(f"{colour}:N", scale=scale, legend=alt.Legend(symbolOpacity=1, symbolStrokeWidth=0)))
     y = alt.Y("effect:Q", title="effect (0 none, 1 all)")
     mean = base.transform_filter("datum.kind == 'mean'")
     tip = [alt.Tooltip(f"{colour}:N"), alt.Tooltip("x:Q", title=axis_title), alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
@@ -123,7 +123,9 @@ def curves(
     order = lambda c: sorted(table[c].unique(), key=lambda v: (known.index(v) if v in known else 99, str(v)))
     data = _curve_rows(table, (colour, facet), axis, pairs, seed)
     layers = _curve_layers(data, colour, axis.replace("_", " "), order(colour)).properties(width=230, height=210)
+    # unfolded once, above the panels: vega-lite loops for ever when each layer unfolds for itself
     chart = layers.facet(alt.Facet(f"{facet}:N", sort=order(facet), header=alt.Header(title=None)), columns=len(order(facet)))
+    chart = chart.transform_flatten(["x", "effect", "low", "high"])
     line = "thin lines: single pairs; " if pairs else ""
     return titled(chart, title, f"{describe(table)}. Thick line: mean effect; band: 95 % interval (categories, then pairs, resampled); {line}{caption}".strip().rstrip(";") + ".")
 
@@ -362,6 +364,7 @@ def show_token(
 )->str: # as a reader should see it
     "A token with its leading space and its line breaks made visible."
     text = token.replace("▁", " ").replace("Ġ", " ").replace("Ċ", "\n")
+    if text.startswith("<") and text.endswith(">"): text = f"⟨{text[1:-1]}⟩"      # circuitsvis would take it for HTML
     return text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·") if not text.strip() else text.replace("\n", "↵")
 
 # %% ../nbs/10_charts.ipynb #c062

@@ -82,6 +82,10 @@ class Finding(NamedTuple):
         return f"**{self.verdict}**. {self.measure}{number}. {self.cause}"
 
 # %% ../nbs/09_claims.ipynb #c016
+def _cell(name):
+    "A head as L12H2."
+    return "L{:.0f}H{:.0f}".format(*name)
+
 def agrees(
     found:Interval, # ours
     published:float, # theirs
@@ -117,6 +121,7 @@ def _late(e, rows, measure, values, published, room=0):
     return Finding(measure, found, "artefact of the method",
         f"the patch is cumulative: half of the answer has arrived at depth {arrival.estimate:.2f}, the argmin comes at {worst.estimate:.2f}; published {published:.2f} on this scale")
 
+# %% ../nbs/09_claims.ipynb #c023
 def _strongest(e):
     "The pairs of selection A."
     return e.old[e.old.battery_idx.isin(e.triage.battery_idx.head(15))]
@@ -134,7 +139,7 @@ def p9(e):
     rows = _strongest(e)
     return _late(e, rows, "share of selection A with the last layer worst", rows.worst == e.n_layers - 1, published_number("P9", part="share in layer 47"))
 
-# %% ../nbs/09_claims.ipynb #c025
+# %% ../nbs/09_claims.ipynb #c026
 def p5(e):
     "Artefact if onset comes earlier in pairs of larger swing (r below 0), or never comes for some; else the published depth lies in our interval."
     rows = e.old[e.old.onset.notna()]
@@ -146,7 +151,7 @@ def p5(e):
     return Finding("mean onset, relative depth", found, "artefact of the method" if bad else same,
         f"published depth {published:.2f}; {len(rows)} of {len(e.old)} pairs lose 5 logits at all, r(onset, TotalSwing) = {r.estimate:.2f} [{r.low:.2f}, {r.high:.2f}]")
 
-# %% ../nbs/09_claims.ipynb #c026
+# %% ../nbs/09_claims.ipynb #c027
 def p6(e):
     "Artefact if legacy release less our release depends on TotalSwing (interval of r without 0); else the published depth lies in our interval."
     rows = e.old.merge(e.pairs[["battery_idx", "release"]]).assign(legacy=lambda t: t.release_legacy.fillna(e.n_layers).astype(float))
@@ -154,7 +159,8 @@ def p6(e):
     r = e.interval(rows, np.stack([rows.legacy - rows.release, rows.total_swing], 1), correlation)
     published = published_number("P6", part="median", depth=True)
     same = agrees(found, published, room=.5/17)
-    cause = f"published depth {published:.2f}; median release by our definition {relative_depth(rows.release.median(), e.n_layers):.2f}; r(legacy − ours, TotalSwing) = {r.estimate:.2f} [{r.low:.2f}, {r.high:.2f}]"
+    ours = relative_depth(rows.release.median(), e.n_layers)
+    cause = f"published depth {published:.2f}; median release by our definition {ours:.2f}; r(legacy − ours, TotalSwing) = {r.estimate:.2f} [{r.low:.2f}, {r.high:.2f}]"
     return Finding("median legacy release, relative depth", found, "artefact of the method" if r.low > 0 or r.high < 0 else same, cause)
 
 def p10(e):
@@ -165,7 +171,7 @@ def p10(e):
     return Finding("median legacy release of selection A, relative depth", found, agrees(found, published, room=.5/(e.n_layers - 1)),
         f"published depth {published:.2f}; {int(band.sum())} of {len(rows)} pairs in the depth of layers 13–15 of 18, where the published text puts them")
 
-# %% ../nbs/09_claims.ipynb #c029
+# %% ../nbs/09_claims.ipynb #c030
 def p7(e):
     "Artefact if r(LD_clean, −TotalSwing), which no patch enters, is within 0.05 of it; else the published r lies in our interval."
     found = e.interval(e.old, e.old[["ld_clean", "damage"]], correlation)
@@ -181,7 +187,7 @@ def p8(e):
     return Finding("r(TotalSwing, largest damage)", found, "artefact of the method" if off < .1 else agrees(found, published_number("P8", selection="C")),
         f"an identity: largest damage departs from −TotalSwing by {off:.1%} in the median pair")
 
-# %% ../nbs/09_claims.ipynb #c032
+# %% ../nbs/09_claims.ipynb #c033
 def p11(e):
     "Reproduced if the interval of the median share that a pair loses in one block lies above one half."
     found = e.interval(e.pairs, e.pairs.handover_share, median)
@@ -190,7 +196,7 @@ def p11(e):
     return Finding("median share of a pair's effect lost in one block", found, "reproduced" if found.low > .5 else "differs",
         f"the published pair loses {drop:.2f}; here block {block} is the one in {votes} of {len(e.pairs)} pairs")
 
-# %% ../nbs/09_claims.ipynb #c035
+# %% ../nbs/09_claims.ipynb #c036
 def _phase(e, phase, column):
     "One boundary of the phases as an interval of relative depth, and its layers."
     row = phase_table(e.patches[e.patches.direction == "noising"], draws=4000).set_index("phase").loc[phase]
@@ -199,20 +205,28 @@ def _phase(e, phase, column):
 def p13(e):
     "Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17."
     found, row = _phase(e, "storage", "last")
-    return Finding("last layer of storage, relative depth", found, overlaps(found, 27/47, 14/17, room=.5/(e.n_layers - 1)), f"layers 0–{row['last']} of {e.n_layers}; published {27/47:.2f} to {14/17:.2f} of the depth")
+    return Finding("last layer of storage, relative depth", found, overlaps(found, 27/47, 14/17, room=.5/(e.n_layers - 1)),
+        f"layers 0–{row['last']} of {e.n_layers}; published {27/47:.2f} to {14/17:.2f} of the depth")
 
 def p14(e):
     "Reproduced if readout begins within the published last layers, relative depth 15/17 or later, and has a layer at all."
     found, row = _phase(e, "readout", "first")
     if not row.layers: return Finding("first layer of readout, relative depth", found, "differs", "no layer input at the final position carries 0.9 of the answer")
-    return Finding("first layer of readout, relative depth", found, overlaps(found, 15/17, 1, room=.5/(e.n_layers - 1)), f"layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; published from {15/17:.2f} of the depth on")
+    return Finding("first layer of readout, relative depth", found, overlaps(found, 15/17, 1, room=.5/(e.n_layers - 1)),
+        f"layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; published from {15/17:.2f} of the depth on")
 
-# %% ../nbs/09_claims.ipynb #c038
+# %% ../nbs/09_claims.ipynb #c039
+def _strongest_first(effects):
+    "Cells ordered by |mean| and turned so that each mean is positive; draws then vary around them without a bias towards spread."
+    centre = effects.mean(0)
+    order = np.argsort(-np.abs(centre), kind="stable")
+    return (effects * np.sign(centre))[:, order]
+
 def _half(values, weights):
-    "Share of the cells that makes up half of the summed |mean effect|, and the share of the strongest cell."
-    size = -np.sort(-np.abs(mean(values, weights)), axis=1)
+    "Share of the cells that makes up half of the summed effect, and the share of the first cell."
+    size = mean(values, weights)
     total = np.maximum(size.sum(1, keepdims=True), 1e-12)
-    return np.stack([((size.cumsum(1) < total / 2 - 1e-12).sum(1) + 1) / size.shape[1], size[:, 0] / total[:, 0]], 1)
+    return np.stack([((size.cumsum(1) >= total / 2 - 1e-12).argmax(1) + 1) / size.shape[1], size[:, 0] / total[:, 0]], 1)
 
 def concentration(
     patches:pd.DataFrame, # rows as in `patches.parquet`
@@ -226,17 +240,14 @@ def concentration(
     "How many cells carry half of the effect, and how much the strongest carries."
     cells = ["layer", "head"] if site == "z" else "layer"
     effects = pair_matrix(patches, cells=cells, experiment=experiment, site=site, direction=direction)
-    found = cluster_bootstrap(effects, categories(patches, effects.index), statistic=_half, draws=2000)
+    found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index), statistic=_half, draws=2000)
     rng, once = np.random.default_rng(seed), np.ones((1, len(effects)))
-    null = np.array([_half(rng.permuted(effects.to_numpy(), axis=1), once)[0, 1] for _ in range(shuffles)])
+    null = np.array([_half(_strongest_first(rng.permuted(effects.to_numpy(), axis=1)), once)[0, 1] for _ in range(shuffles)])
     named = {f"{name}{end}": float(part[k]) for k, name in enumerate(("half", "top_share")) for end, part in zip(("", "_low", "_high"), found)}
-    return dict(cells=effects.shape[1], top=effects.mean().abs().idxmax(), **named, top_null=float(np.quantile(null, .95)), p=float(1 + (null >= named["top_share"]).sum()) / (shuffles + 1))
+    return dict(cells=effects.shape[1], top=effects.mean().abs().idxmax(), **named,
+        top_null=float(np.quantile(null, .95)), p=float(1 + (null >= named["top_share"]).sum()) / (shuffles + 1))
 
-# %% ../nbs/09_claims.ipynb #c042
-def _cell(name):
-    "A head as L12H2."
-    return "L{:.0f}H{:.0f}".format(*name)
-
+# %% ../nbs/09_claims.ipynb #c043
 def p12(e):
     "Differs if the strongest head at the entity is not small (effect above 0.1); if it is, artefact where a head at the final position moves twice as much, else reproduced."
     at = {x: pair_matrix(e.patches, cells=["layer", "head"], experiment=x, direction="noising").mean() for x in ("4", "4F")}
@@ -247,7 +258,6 @@ def p12(e):
     return Finding(f"mean delta of the strongest head at the entity, {_cell(entity)}, in logits", found, verdict,
         f"its effect is {at['4'][entity]:+.3f}; at the final position, where routing can be seen, {_cell(final)} moves {at['4F'][final]:+.3f}")
 
-# %% ../nbs/09_claims.ipynb #c043
 def p15(e):
     "Spread means: half of the summed effect needs a quarter of the heads and no head has a tenth. Reproduced if so at the final position; artefact if so at the entity only; else differs."
     final, entity = (concentration(e.patches, experiment=x) for x in ("4F", "4"))
@@ -263,8 +273,9 @@ def p16(e):
     "Reproduced if the ratio of the peaks at the final position is 40 within its interval; artefact if it is smaller there and larger at the entity; else differs."
     def peaks(experiment):
         both = [pair_matrix(e.patches, experiment=experiment, site=s, direction="noising") for s in ("resid_pre", "attn_out")]
-        ratio = lambda v, w: np.divide(*(np.abs(m).max(1) for m in np.moveaxis(mean(v, w), -1, 0)))
-        return cluster_bootstrap(np.stack(both, -1), categories(e.patches, both[0].index), statistic=ratio, draws=4000), both[1].mean()
+        tops = np.stack([m[m.mean().abs().idxmax()] * np.sign(m.mean()[m.mean().abs().idxmax()]) for m in both], 1)
+        ratio = lambda v, w: np.divide(*mean(v, w).T)            # of the two peaks as they were found, so that draws vary around it
+        with np.errstate(divide="ignore"): return cluster_bootstrap(tops, categories(e.patches, both[0].index), statistic=ratio, draws=4000), both[1].mean()
     (final, attention), (entity, _) = peaks("2A"), peaks("2B")
     verdict = agrees(final, 40) if final.high >= 40 else "artefact of the method" if entity.estimate > final.estimate else "differs"
     return Finding("largest resid_pre effect / largest attn_out effect, final position", final, verdict,

@@ -64,7 +64,8 @@ def _finite(effects):
     array = np.asarray(effects, dtype=float)
     if array.ndim != 2 or not array.size: raise InputError(f"curves are a table of pair × layer, this has the shape {array.shape}")
     if not np.isfinite(array).all():
-        raise ValueError(f"pair {pd.DataFrame(effects).index[np.argwhere(~np.isfinite(array))[0][0]]} has an effect that is not a number: leave the pair out, or run it in a dtype that does not overflow")
+        pair = pd.DataFrame(effects).index[np.argwhere(~np.isfinite(array))[0][0]]
+        raise ValueError(f"pair {pair} has an effect that is not a number: leave the pair out, or run it in a dtype that does not overflow")
     return array
 
 def own_share(

@@ -93,7 +93,7 @@ def test_phase_intervals_hold_the_pairs_apart():
 
 
 def test_legacy_columns_by_their_definitions():
-    entity, final = np.array([[1, .9, .3, .1, .2]]), np.array([[0, .1, .7, 1.1, 1]])
+    entity, final = np.array([[1, .9, .25, .15, .2]]), np.array([[0, .1, .7, 1.1, 1]])
     old = phases.legacy(study(entity, final, swing=10.)).iloc[0]
     assert (old.release_legacy, old["drop"], old.onset, old.worst, old.damage) == (3, 3, 2, 3, -11)
     assert old.max_damage_layer == 0 and old.early_mean == pytest.approx(-9.5) and old.late_mean == pytest.approx(-2)

@@ -9,7 +9,7 @@
     var columns = Math.max(1, Math.min(spec.columns || 1, Math.floor(room / (band ? 330 : 215))));
     var labels = band ? longest(spec) : 0;
     spec.columns = columns;
-    panel.width = Math.max(120, Math.floor((room - 62 - labels) / columns) - 22);
+    panel.width = Math.max(120, Math.floor((room - (band ? 26 : 54) - labels) / columns) - 22);
     return spec;
   }
 
@@ -21,11 +21,18 @@
     return Math.min(150, 6 * rows.reduce(function (n, r) { return Math.max(n, String(r[y.field]).length); }, 0));
   }
 
+  // A colour bar starts where the panel does, so a wide one would push a narrow figure out of its frame.
+  function narrow(spec) {
+    var colour = ((spec.spec || spec).encoding || {}).color;
+    if (colour && colour.legend && colour.legend.gradientLength) { colour.legend.gradientLength = 80; colour.legend.titleOrient = "top"; }
+  }
+
   function draw(figure) {
     var view = figure.querySelector(".bz-view"), room = view.clientWidth;
     if (!room || figure.dataset.room === String(room)) return;
     figure.dataset.room = String(room);
     var spec = fit(JSON.parse(figure.querySelector("script").textContent), room);
+    if (room < 480) { spec.config = spec.config || {}; spec.config.legend = Object.assign({}, spec.config.legend, { columns: 1 }); narrow(spec); }
     window.vegaEmbed(view, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).catch(function (error) {
       view.textContent = "This picture could not be drawn: " + error.message;
     });
