@@ -103,11 +103,25 @@ def test_every_picture_is_drawn_without_a_network(site):
     assert drawn >= 5
 
 
+# circuitsvis writes coloured tokens as text and paints attention on a canvas, which a dump of the elements shows as an empty tag:
+# so the page itself counts the colours that it painted
+COUNT = """<script>addEventListener("load", () => setTimeout(() => document.querySelectorAll(".bz-tokens canvas").forEach(c => {
+  const p = new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer);
+  c.setAttribute("data-colours", new Set(p).size);
+}), 3000))</script>"""
+
+
 @needs_browser
 def test_tokens_and_attention_are_drawn(site):
-    text = dom(site / "study-x.html")
-    boxes = re.findall(r'(?s)<div class="bz-tokens".*?</script>(.*?)(?=<div class="bz-tokens"|</main>)', text)
-    assert len(boxes) == 2 and all("France" in b for b in boxes)
+    page = site / "counted.html"
+    page.write_text((site / "study-x.html").read_text().replace("</body>", COUNT + "</body>"))
+    text = dom(page)
+    page.unlink()
+    attention, tokens = re.findall(r'(?s)<div class="bz-tokens".*?</script>(.*?)(?=<div class="bz-tokens"|</main>)', text)
+    assert re.sub(r"<[^>]+>", "", tokens).strip().startswith("⟨bos⟩&nbsp;France&nbsp;is")
+    assert len(set(re.findall(r"background-color: (rgb[^;]+);", tokens))) == 3     # effects 0, 1 and 0.1
+    painted = [int(n) for n in re.findall(r'data-colours="(\d+)"', attention)]
+    assert "L1 H0" in attention and len(painted) == 2 and min(painted) >= 4, painted  # small and large; the weights 1, .5, .3, .2, 0
 
 
 @needs_browser
