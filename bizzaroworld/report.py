@@ -5,10 +5,12 @@
 # %% auto #0
 __all__ = ['EXTERNAL', 'finished', 'book', 'shared_table', 'check_parameters', 'run_notebook', 'visible_cells', 'hide_code',
            'chart_figure', 'raw_block', 'page_output', 'front_matter', 'scripts', 'unique_ids', 'to_page',
-           'write_assets', 'render', 'cut_external', 'write_pages', 'render_site', 'run_report']
+           'write_assets', 'render', 'cut_external', 'write_pages', 'render_site', 'report_jobs', 'side_by_side',
+           'run_report']
 
 # %% ../nbs/11_report.ipynb #c002
-import copy, hashlib, html, json, re, shutil, subprocess, sys
+import copy, hashlib, html, json, os, re, shutil, subprocess, sys
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
@@ -54,14 +56,17 @@ def check_parameters(
 def run_notebook(
     notebook:str|Path, # a parameterised notebook
     out:str|Path, # where the executed copy goes
+    *,
+    threads:int=0, # for numerical libraries; their own choice if 0
     **parameters, # values of its parameters
 )->Path: # `out`
     "Execute a notebook with papermill in its own process; fail with its last lines."
     check_parameters(notebook, parameters)
     out = Path(out); out.parent.mkdir(parents=True, exist_ok=True)
     words = [w for k, v in parameters.items() for w in (("-p", k, str(v)) if isinstance(v, str) else ("-r", k, str(v)) if v is None else ("-p", k, json.dumps(v)))]
-    command = [sys.executable, "-m", "papermill", str(notebook), str(out), "--no-progress-bar", "--log-level", "ERROR", *words]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=book())
+    command = [sys.executable, "-m", "papermill", str(notebook), str(out), "--no-progress-bar", "--log-level", "ERROR", "--no-request-save-on-cell-execute", "--autosave-cell-every", "0", *words]
+    env = dict(os.environ, OMP_NUM_THREADS=str(threads)) if threads else None
+    done = subprocess.run(command, capture_output=True, text=True, cwd=book(), env=env)
     if done.returncode: raise RuntimeError(f"{Path(notebook).name} failed with {parameters}:\n" + "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:]))
     return out
 
@@ -258,6 +263,27 @@ def render_site(
     return site/"index.html"
 
 # %% ../nbs/11_report.ipynb #c044
+def report_jobs(
+    results:Path, # folder of finished studies
+    executed:Path, # folder of the executed copies
+)->list: # `(notebook, copy, parameters)`, the longest first
+    "A notebook for each finished study, and the three pages about all of them."
+    jobs = []
+    for folder in finished(results):
+        run = json.loads((folder/"run.json").read_text())
+        jobs.append(("reports/study", executed/f"study-{folder.name}.ipynb", dict(results=str(folder), **{k: run[k] for k in ("model", "selection", "seed", "dtype", "device")})))
+    return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n in ("battery", "index", "reports/compare")]
+
+def side_by_side(
+    jobs:list, # from `report_jobs`
+)->tuple: # processes at once, threads in each
+    "How the jobs share this machine: two models may not fit on one GPU, so there they take turns."
+    cores = os.cpu_count() or 1
+    if any(p.get("device", "cpu") != "cpu" for _, _, p in jobs): return 1, cores
+    workers = min(cores, len(jobs), 4)
+    return workers, cores//workers
+
+# %% ../nbs/11_report.ipynb #c047
 def run_report(
     *,
     results:str|Path="results", # folder of finished studies
@@ -266,14 +292,15 @@ def run_report(
 )->Path: # `index.html`
     "Execute the reports of every finished study and render the site."
     results, proc = Path(results).resolve(), Path(proc or book()/"_proc")
-    studies = finished(results)
-    if not studies: raise InputError(f"no finished study in {results}: run bizzaroworld study --model gemma-3-270m first")
+    if not finished(results): raise InputError(f"no finished study in {results}: run bizzaroworld study --model gemma-3-270m first")
     shutil.rmtree(proc/"_executed", ignore_errors=True)
-    for folder in studies:
-        run, name = json.loads((folder/"run.json").read_text()), folder.name
-        _say(f"report of {run['model']}")
-        run_notebook(book()/"nbs/reports/study.ipynb", proc/"_executed"/f"study-{name}.ipynb", model=run["model"], results=str(folder), selection=run["selection"], seed=run["seed"], dtype=run["dtype"], device=run["device"])
-    for source in ("reports/compare", "battery", "index"):
-        _say(f"report: {Path(source).name}")
-        run_notebook(book()/f"nbs/{source}.ipynb", proc/"_executed"/f"{Path(source).name}.ipynb", results=str(results))
+    jobs = report_jobs(results, proc/"_executed")
+    workers, threads = side_by_side(jobs)
+    def run(job):
+        notebook, out, parameters = job
+        run_notebook(book()/f"nbs/{notebook}.ipynb", out, threads=threads, **parameters)
+        _say(f"report: {out.stem}")
+    pool = ThreadPoolExecutor(workers)
+    try: list(pool.map(run, jobs))
+    finally: pool.shutdown(cancel_futures=True)   # the first failure ends the report
     return render_site(results=results, site=site, proc=proc)
