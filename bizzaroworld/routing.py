@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from .facts import InputError
-from .patching import DIRECTIONS, target_ids
+from .patching import DIRECTIONS, target_ids, token_indices
 from .engine import COLUMNS, Network, Runs, advance, attend, in_parts, project, read_difference
 
 # %% ../nbs/05b_routing.ipynb #c007
@@ -170,7 +170,7 @@ def direct_logit_attribution(
     return parts[["battery_idx", "category", "run", "component", "layer", "head", "source", "contribution"]]
 
 # %% ../nbs/05b_routing.ipynb #c035
-RECEIVERS = ("final", "q", "k", "v")
+RECEIVERS = {"final": ("final",), "q": ("final",), "k": ("entity", "final"), "v": ("entity", "final")}   # and at which positions
 
 def senders(
     pairs, # list of `Pair`
@@ -243,10 +243,10 @@ def through_keys(
     level:int, # the receivers' layer
     change:Float[torch.Tensor, "row token d_model"],
     base, # `[row]` the run that is patched
-    position, patched, # `[row, token]`: from the entity to the final token; which of them are the entity
+    position, patched, # `[row, token]`: from the first patched token to the final one; which of them are patched
     kind:str, # `k` or `v`
 )->Float[torch.Tensor, "row kv_head token d_model"]:
-    "The residual stream after the layer where one key/value head's keys, or values, at the entity have seen the change."
+    "The residual stream after the layer where one key/value head's keys, or values, at the patched tokens have seen the change."
     layer = net.layers[level]
     cos, sin = (t[0][position] for t in net.rope(runs.length)[layer.kind])
     pre = runs.pre[level][base[:, None], position]
@@ -298,11 +298,11 @@ def receive(net, runs, kind, layer, change, base, position, patched, budget):
     return climb(net, runs, entries, budget=budget), paths
 
 # %% ../nbs/05b_routing.ipynb #c048
-def follow(net, runs, pairs, who, kind, budget):
-    "All paths from the senders `who` to one kind of receiver: rows of a table, without their numbers, and last residual streams."
+def follow(net, runs, pairs, who, kind, place, budget):
+    "All paths from the senders `who` to one kind of receiver at one position: rows of a table, without their numbers, and last residual streams."
     column = {c: torch.tensor(who[c].tolist(), dtype=torch.long, device=net.device) for c in ("layer", "head", "base", "source")}
-    span = [p.entity_span if kind in "kv" else (p.n_tokens - 1, p.n_tokens) for p in pairs]
-    start, stop = (torch.tensor([span[i][e] for i in who.pair], dtype=torch.long, device=net.device) for e in (0, 1))
+    tokens_of = [token_indices(place, p) for p in pairs]
+    start, stop = (torch.tensor([tokens_of[i][e] + (e < 0) for i in who.pair], dtype=torch.long, device=net.device) for e in (0, -1))
     tokens, paths, finals = runs.lengths[column["base"]] - start, [], []
     for n in tokens.unique().tolist():
         for rows in (tokens == n).nonzero()[:, 0].split(max(1, budget // n)):
@@ -311,8 +311,8 @@ def follow(net, runs, pairs, who, kind, budget):
             change = sent(net, runs, **some, position=position, patched=patched)
             final, found = receive(net, runs, kind, some["layer"], change, some["base"], position, patched, budget)
             mine = rows.tolist()
-            finals.append(final); paths += [(mine[row], kind, layer, head) for row, layer, head in found]
-    return pd.DataFrame(paths, columns=["sender", "receiver", "to_layer", "to_head"]), torch.cat(finals)
+            finals.append(final); paths += [(mine[row], kind, place, layer, head) for row, layer, head in found]
+    return pd.DataFrame(paths, columns=["sender", "receiver", "position", "to_layer", "to_head"]), torch.cat(finals)
 
 # %% ../nbs/05b_routing.ipynb #c050
 def _check(net, heads, receivers):
@@ -330,18 +330,18 @@ def path_patching(
     pairs, # list of `Pair`
     heads, # list of `(layer, head)`: the senders
     *,
-    receivers=RECEIVERS, # which kinds
+    receivers=tuple(RECEIVERS), # which kinds
     directions=DIRECTIONS, # noising, denoising
     random:int=1, # random heads of each sender's layer, for each pair; 0 for none
     seed:int=0, # of the draw
     runs:Runs|None=None, # of these pairs, where they are at hand
     budget:int=1024, # tokens that go through a layer at once
-)->pd.DataFrame: # `battery_idx, category, direction, sender_layer, sender_head, receiver, layer, head, control, ld_patched, effect`
+)->pd.DataFrame: # `battery_idx, category, direction, sender_layer, sender_head, position, receiver, layer, head, control, ld_patched, effect`
     "The effect of each sender along each single edge to a later receiver, and of random senders along the same edges."
     _check(net, heads, receivers)
     runs = runs or pair_runs(net, pairs)
     who = senders(pairs, heads, net.layers[0].o.in_features // net.layers[0].d_head, directions=directions, random=random, seed=seed)
-    found, finals = zip(*(follow(net, runs, pairs, who, kind, budget) for kind in receivers))
+    found, finals = zip(*(follow(net, runs, pairs, who, kind, place, budget) for kind in receivers for place in RECEIVERS[kind]))
     table = pd.concat(found, ignore_index=True)
     who = who.iloc[table.sender].reset_index(drop=True)
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device)
@@ -349,5 +349,5 @@ def path_patching(
     patched = read_difference(net, torch.cat(finals), ids[torch.tensor(who.pair.tolist(), device=net.device)]).double().numpy()
     run, other = unpatched[who.base], unpatched[who.source]
     about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs], columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
-    return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], receiver=table.receiver, layer=table.to_layer.astype("Int64"),
+    return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], position=table.position, receiver=table.receiver, layer=table.to_layer.astype("Int64"),
         head=table.to_head.astype("Int64"), control=who.control, ld_patched=patched, effect=(patched - run) / (other - run))

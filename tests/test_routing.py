@@ -11,6 +11,14 @@ from conftest import KINDS, SHAPE, tiny_model, tiny_tokenizer
 from test_engine import random_pair
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    "Tensors of 32 numbers: more threads only wait for each other."
+    before = torch.get_num_threads(); torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def some_pairs(model, seed=5, n=3):
     draw = random.Random(seed)
     return [random_pair(draw, model.cfg.d_vocab, i) for i in range(n)]
@@ -78,7 +86,7 @@ def fresh(kind, tmp_path, **config):
     return load(str(tmp_path), device="cpu", self_test=False)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma1", "gemma3"])
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_transformer_lens_attributes_the_same(kind, tmp_path):
     "`tools.analysis.direct_logit_attribution`: attention and MLP of each layer; and each head, where nothing stands between a head and the stream."
     from transformer_lens.tools.analysis import direct_logit_attribution
@@ -121,11 +129,11 @@ def read(model, tokens, name, hooks=()):
     hooked_ld(model, tokens, (0, 1), [*hooks, (name, keep)])
     return got["x"]
 
-def by_hooks(model, pair, direction, sender, receiver, layer=None, head=None):
+def by_hooks(model, pair, direction, sender, receiver, position, layer=None, head=None):
     "One path, by three hooked forward passes: the sender's change, the receiver's reading of it, the run with that reading."
     tokens, other = of_pair(pair, direction)
     own, source, (l, h) = read_sites(model, tokens), read_sites(model, other), sender
-    at = range(*pair.entity_span) if receiver in "kv" else [pair.n_tokens - 1]
+    at = range(*pair.entity_span) if position == "entity" else [pair.n_tokens - 1]
     z = [(f"blocks.{l}.attn.hook_z", write(at, source["z", l][list(at), h], h))]
     change = (read(model, tokens, f"blocks.{l}.hook_attn_out", z) - own["attn_out", l])[list(at)]
     if receiver == "final":
@@ -142,17 +150,17 @@ def test_paths_equal_hooks(tiny_models, kind):
     pairs = some_pairs(model, seed=11, n=2)
     table = routing.path_patching(net, pairs, [(0, 1), (2, 3)], budget=7)
     kv = len(net.layers[0].k.weight) // 8
-    assert len(table) == 2 * 2 * 2 * (2 * 1 + (3 + 1) * (4 + 2 * kv))   # pair, direction, named or random; final, then later layers' receivers
+    assert len(table) == 2 * 2 * 2 * (2 * 1 + (3 + 1) * (4 + 4 * kv))   # pair, direction, named or random; final, then later layers' receivers
     worst = 0
-    for row in random.Random(0).sample(list(table.itertuples()), 40):
-        slow = by_hooks(model, pairs[row.battery_idx], row.direction, (row.sender_layer, row.sender_head), row.receiver, *((None, None) if row.receiver == "final" else (row.layer, row.head)))
+    for row in random.Random(0).sample(list(table.itertuples()), 50):
+        slow = by_hooks(model, pairs[row.battery_idx], row.direction, (row.sender_layer, row.sender_head), row.receiver, row.position, *((None, None) if row.receiver == "final" else (row.layer, row.head)))
         assert abs(slow - row.ld_patched) < 1e-3, (kind, row)
         worst = max(worst, abs(slow - hooked_ld(model, of_pair(pairs[row.battery_idx], row.direction)[0], target_ids(pairs[row.battery_idx]))))
     assert worst > 0.05   # something moved: the comparison can fail
 
 
-@pytest.mark.parametrize("receiver", ["q", "k", "v"])
-def test_transformer_lens_patches_the_same_paths(tmp_path, receiver):
+@pytest.mark.parametrize("receiver,position", [("q", "final"), ("k", "entity"), ("v", "entity"), ("v", "final")])
+def test_transformer_lens_patches_the_same_paths(tmp_path, receiver, position):
     "`patching.get_act_patch_direct_path`, which takes no shared key/value heads for k and v, and no post-norm: a Llama without either."
     from transformer_lens.patching import get_act_patch_direct_path
     model = fresh("llama", tmp_path, num_key_value_heads=4)
@@ -160,12 +168,12 @@ def test_transformer_lens_patches_the_same_paths(tmp_path, receiver):
     clean, corrupt = torch.tensor([list(pair.clean_tokens)]), torch.tensor([list(pair.corrupt_tokens)])
     name = f"blocks.{sender[0]}.attn.hook_z"
     own, source = (model.run_with_cache(t)[1][name] for t in (corrupt, clean))   # they write the clean run into the corrupt one: denoising
-    at = slice(*pair.entity_span) if receiver in "kv" else slice(-1, None)
+    at = slice(*pair.entity_span) if position == "entity" else slice(-1, None)
     given = own.clone(); given[:, at] = source[:, at]   # they patch the sender at every token: give them a change at ours only
     a, b = target_ids(pair)
     with torch.no_grad():
         theirs = get_act_patch_direct_path(model, corrupt, {name: given}, {name: own}, lambda logits: logits[0, -1, a] - logits[0, -1, b], *sender, component=receiver, verbose=False)
-    ours = routing.path_patching(Network(model), [pair], [sender], receivers=(receiver,), random=0, directions=("denoising",))
+    ours = routing.path_patching(Network(model), [pair], [sender], receivers=(receiver,), random=0, directions=("denoising",)).query(f"position == '{position}'")
     assert len(ours) == 2 * 4
     for row in ours.itertuples(): assert abs(float(theirs[row.layer, row.head]) - row.ld_patched) < 1e-3, row
 
