@@ -323,7 +323,15 @@ def _check(net, heads, receivers):
     odd = [r for r in receivers if r not in RECEIVERS]
     if odd or not receivers: raise InputError(f"unknown receiver {odd[0] if odd else receivers!r}: use {', '.join(RECEIVERS)}")
 
-# %% ../nbs/05b_routing.ipynb #c052
+# %% ../nbs/05b_routing.ipynb #c051
+def _paths(pairs, who, table, unpatched, patched):
+    "The table of paths: who sends, who receives, and the effect, from LD of the unpatched runs and of the patched paths."
+    run, other = unpatched[who.base], unpatched[who.source]
+    about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs], columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
+    return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], position=table.position, receiver=table.receiver,
+        layer=table.to_layer.astype("Int64"), head=table.to_head.astype("Int64"), control=who.control, ld_patched=patched, effect=(patched - run) / (other - run))
+
+# %% ../nbs/05b_routing.ipynb #c053
 @torch.inference_mode()
 def path_patching(
     net:Network, # the model
@@ -343,11 +351,8 @@ def path_patching(
     who = senders(pairs, heads, net.layers[0].o.in_features // net.layers[0].d_head, directions=directions, random=random, seed=seed)
     found, finals = zip(*(follow(net, runs, pairs, who, kind, place, budget) for kind in receivers for place in RECEIVERS[kind]))
     table = pd.concat(found, ignore_index=True)
-    who = who.iloc[table.sender].reset_index(drop=True)
+    who = who.iloc[table.pop("sender")].reset_index(drop=True)
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device)
     unpatched = read_difference(net, runs.final(), ids.repeat(2, 1)).double().numpy()
     patched = read_difference(net, torch.cat(finals), ids[torch.tensor(who.pair.tolist(), device=net.device)]).double().numpy()
-    run, other = unpatched[who.base], unpatched[who.source]
-    about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs], columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
-    return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], position=table.position, receiver=table.receiver, layer=table.to_layer.astype("Int64"),
-        head=table.to_head.astype("Int64"), control=who.control, ld_patched=patched, effect=(patched - run) / (other - run))
+    return _paths(pairs, who, table, unpatched, patched)
