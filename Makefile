@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
-.PHONY: report test lab site bench setup clean
+.PHONY: report test lab site bench bench-gpu setup clean
 
 # set-up runs once for each change of what it reads
 setup: $(VENV)/.setup-done
@@ -31,8 +31,17 @@ site: setup
 test: setup
 	@$(BIN)/python tests/run.py
 
+# the figures of the performance page; --every (BENCH=--every) compares every patch with the reference, which takes half an hour
+BENCH ?=
 bench: setup
-	$(BIN)/bizzaroworld bench --model gemma-3-270m
+	@# other libraries to compare with; nothing else needs them
+	$(BIN)/python -m pip install --quiet -e ".[bench]" -c constraints.txt
+	$(BIN)/bizzaroworld bench --model gemma-3-270m --all $(BENCH) --out results/bench/gemma-3-270m.json
+
+# the same on a GPU: the shapes of the public study's models with random weights, and a real model
+bench-gpu: setup
+	@for s in google/gemma-2b google/gemma-3-12b-it; do $(BIN)/bizzaroworld bench --shape $$s --device cuda --out results/bench/$${s#*/}.json || exit $$?; done
+	$(BIN)/bizzaroworld bench --model gemma-3-270m --device cuda --all --no-peers --out results/bench/gemma-3-270m-cuda.json
 
 lab: setup
 	$(BIN)/jupyter lab --notebook-dir nbs
