@@ -46,12 +46,22 @@ def parser():
     p = command("report", "notebooks and site from what is in the results", "results")
     p.add_argument("--site", default="_site", metavar="DIR", help="where the site goes (default: _site)")
     p.add_argument("--render-only", action="store_true", help="render again without recomputing")
-    p = command("bench", "the engine against the one-at-a-time reference", "model", "battery", "device", "json", "results")
-    p.add_argument("--pairs", type=int, default=60, metavar="N", help="pairs that the engine patches (default: 60)")
-    p.add_argument("--sample", type=int, default=200, metavar="N", help="patches that the reference repeats one at a time (default: 200)")
+    _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery", "device", "json", "results"))
     return top
 
-# %% ../nbs/12_cli.ipynb #c009
+# %% ../nbs/12_cli.ipynb #c007
+def _bench_options(p):
+    "What only `bench` can be told."
+    p.add_argument("--model", metavar="M", help="name, hub id or local folder; see `bizzaroworld models`")
+    p.add_argument("--shape", metavar="S", help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or a JSON file)")
+    p.add_argument("--pairs", type=int, default=60, metavar="N", help="pairs that the engine patches (default: 60)")
+    p.add_argument("--sample", type=int, metavar="N", help="patches that the reference repeats one at a time (default: 200; 20 with --shape)")
+    p.add_argument("--no-peers", action="store_true", help="leave the other libraries out")
+    p.add_argument("--every", action="store_true", help="compare every patch with the reference (half an hour for the default study on two cores)")
+    p.add_argument("--all", action="store_true", help="growth of cost and noise in bfloat16 too")
+    p.add_argument("--out", metavar="FILE", help="also write the figures to a JSON file")
+
+# %% ../nbs/12_cli.ipynb #c012
 def progress_line(
     label:str, # what is being done
     count:int, # pairs in all
@@ -67,7 +77,7 @@ def progress_line(
         print(f"\r{label}: {int(share * count)}/{count} pairs, {left:.0f} s left ", end="\n" if share >= 1 else "", file=stream, flush=True)
     return show
 
-# %% ../nbs/12_cli.ipynb #c012
+# %% ../nbs/12_cli.ipynb #c015
 def _models(args):
     "Known models, as a table or as JSON."
     from bizzaroworld.models import known_models
@@ -84,7 +94,7 @@ def _battery_file(args):
     from bizzaroworld.battery import read_battery
     return read_battery(args.battery), args.battery
 
-# %% ../nbs/12_cli.ipynb #c013
+# %% ../nbs/12_cli.ipynb #c016
 def _check(args):
     "Which pairs are valid, and why the others are not."
     from bizzaroworld.battery import align
@@ -104,12 +114,23 @@ def _check(args):
     print(f"{args.model}: {found['valid']} of {found['pairs']} pairs valid, in {found['categories']} categories")
     for d in dropped: print(f"  {d['index']:>4}  {d['reason']}")
 
-# %% ../nbs/12_cli.ipynb #c014
+# %% ../nbs/12_cli.ipynb #c018
+def _some_valid(table, source, name):
+    "Refuse a battery of which nothing is left under the model's tokenizer."
+    from bizzaroworld.battery import align
+    from bizzaroworld.facts import InputError
+    from bizzaroworld.models import load_tokenizer
+    battery = align(table, load_tokenizer(name))
+    if battery.pairs: return
+    raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: {battery.dropped.reason.mode()[0]}; see bizzaroworld check")
+
+# %% ../nbs/12_cli.ipynb #c019
 def _study(args):
     "Run the study of a model, and say where it is."
     from bizzaroworld.experiments import SELECTIONS, select, study
     if args.selection not in SELECTIONS: select(None, args.selection)
     table, source = _battery_file(args)
+    if table is not None: _some_valid(table, source, args.model)
     from bizzaroworld.models import load
     model = load(args.model, device=args.device, dtype=args.dtype)
     out = Path(args.out or Path(args.results)/Path(args.model).name)
@@ -125,20 +146,31 @@ def _report(args):
     index = (render_site if args.render_only else run_report)(results=args.results, site=args.site)
     print(f"the site is in {args.site}: open {Path(args.site)/'index.html'}")
 
-# %% ../nbs/12_cli.ipynb #c016
+# %% ../nbs/12_cli.ipynb #c021
 def _bench(args):
-    "The engine against the one-at-a-time reference on the same patches."
-    from bizzaroworld.bench import bench
+    "The engine against the reference and its peers on the same patches, or on a shape with random weights."
+    from bizzaroworld.facts import InputError
+    if bool(args.model) == bool(args.shape): raise InputError("bench wants either --model or --shape: give one of them")
+    args.sample = (20 if args.shape else 200) if args.sample is None else args.sample
+    if args.pairs < 1 or args.sample < 1: raise InputError(f"--pairs {args.pairs} --sample {args.sample}: both must be at least 1")
     table, source = _battery_file(args)
-    if args.pairs < 1 or args.sample < 1:
-        from bizzaroworld.facts import InputError
-        raise InputError(f"--pairs {args.pairs} --sample {args.sample}: both must be at least 1")
-    from bizzaroworld.models import load
-    found = bench(load(args.model, device=args.device, dtype=args.dtype), table, pairs=args.pairs, sample=args.sample)
-    if args.json: return found
-    for k, v in found.items(): print(f"{k:>24}  {v:,.4g}" if isinstance(v, float) else f"{k:>24}  {v}")
+    from bizzaroworld.bench import bench, bench_shape, write_figures
+    from bizzaroworld.models import load, pick_device
+    if args.shape: found = bench_shape(args.shape, device=pick_device(args.device), dtype="bfloat16" if args.dtype == "auto" else args.dtype, pairs=args.pairs, sample=args.sample)
+    else: found = bench(load(args.model, device=args.device, dtype=args.dtype), table, pairs=args.pairs, sample=args.sample, name=args.model,
+        peers=not args.no_peers, every=args.every, whole=args.all, progress=progress_line("every patch", args.pairs))
+    if args.out: write_figures(args.out, found)
+    if not args.json: _show_figures(found)
+    return found if args.json else None
 
-# %% ../nbs/12_cli.ipynb #c018
+def _show_figures(found):
+    "Figures for a terminal: one a line, tables as tables."
+    import pandas as pd
+    for k, v in found.items():
+        if isinstance(v, list): print(f"{k}:\n" + pd.DataFrame(v).to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.4g}"))
+        else: print(f"{k:>24}  {v:,.4g}" if isinstance(v, float) else f"{k:>24}  {v}")
+
+# %% ../nbs/12_cli.ipynb #c023
 COMMANDS = dict(models=_models, check=_check, study=_study, report=_report, bench=_bench)
 
 def _quiet():
@@ -169,7 +201,7 @@ def _say(args, message, status):
     print("bizzaroworld: " + " ".join(str(message).split()), file=sys.stderr)
     return status
 
-# %% ../nbs/12_cli.ipynb #c020
+# %% ../nbs/12_cli.ipynb #c025
 def typed(
     words:str, # as typed after `bizzaroworld`
 )->tuple[int, str]: # exit status, standard error

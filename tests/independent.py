@@ -14,7 +14,10 @@ model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, attn_im
 tokenizer = AutoTokenizer.from_pretrained(place)
 layers = model.model.layers
 rows = pd.read_parquet(folder/"patches.parquet").merge(pd.read_csv(folder/"triage.csv", keep_default_na=False), on="battery_idx", suffixes=("", "_t"))
-rows = rows[rows.layer.isin([0, 3, 8, 13, 17])].iloc[::3]
+# every direction, experiment, site, head and position at five layers, each on one of the pairs in turn
+rows = rows[rows.layer.isin([0, 3, 8, 13, 17])].sort_values("battery_idx", kind="stable")
+kinds = rows.groupby(["direction", "experiment", "site", "layer", "head", "position"], dropna=False)
+rows = rows[kinds.cumcount() == kinds.ngroup() % rows.battery_idx.nunique()]
 
 
 def tokens(text):
@@ -50,7 +53,7 @@ def run(ids, site=None, layer=None, change=None):
                 y = edit(x)
                 return None if y is None else ((y, *out[1:]) if isinstance(out, tuple) else y)
             handles.append(module.register_forward_hook(hook))
-    with torch.no_grad(): logits = model(ids).logits[0, -1].float()
+    with torch.no_grad(): logits = model(ids, logits_to_keep=1).logits[0, -1].float()
     for h in handles: h.remove()
     return logits, seen.get("x")
 

@@ -1,8 +1,10 @@
 "Whole commands: bad input, the files of a study, and an independent implementation."
 import json, os, subprocess, sys
+import time
 from pathlib import Path
 import pandas as pd
 import pytest
+from bizzaroworld import cli
 
 HERE = Path(__file__).resolve().parent
 TOOL = Path(sys.executable).parent/"bizzaroworld"
@@ -35,16 +37,33 @@ BAD = {
 }
 
 
+# a process of its own for those that get furthest or that a library could comment on; the others share this one, which saves its imports
+WHOLE = ("missing file", "binary noise", "no valid pair")
+
+
 @pytest.mark.parametrize("what", BAD)
-def test_bad_input_is_one_line_and_nothing_written(tmp_path, what):
+def test_bad_input_is_one_line_and_nothing_written(tmp_path, monkeypatch, capfd, what):
     content, name, words = BAD[what]
     if content == "DIR": (tmp_path/name).mkdir()
     elif content is not None: (tmp_path/name).write_bytes(content if isinstance(content, bytes) else content.encode())
     before = sorted(tmp_path.rglob("*"))
-    done = tool("study", "--model", "gemma-3-270m", "--battery", name, "--out", "out", *words, cwd=tmp_path)
-    assert done.returncode == 2, done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1 and "Traceback" not in done.stderr, done.stderr
-    assert done.stdout == "" and sorted(tmp_path.rglob("*")) == before
+    line = ["study", "--model", "gemma-3-270m", "--battery", name, "--out", "out", *words]
+    if what in WHOLE: done = tool(*line, cwd=tmp_path); status, out, err = done.returncode, done.stdout, done.stderr
+    else:
+        monkeypatch.chdir(tmp_path)
+        status, (out, err) = cli.main(line), capfd.readouterr()
+    assert status == 2, err
+    assert len(err.strip().splitlines()) == 1 and "Traceback" not in err, err
+    assert out == "" and sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_battery_without_a_valid_pair_costs_no_model(tmp_path, monkeypatch):
+    "The tokenizer says it; the weights are not loaded for that."
+    from bizzaroworld import models
+    monkeypatch.setattr(models, "load", lambda *a, **k: pytest.fail("the model was loaded"))
+    (tmp_path/"same.csv").write_text(BAD["no valid pair"][0])
+    status, said = cli.typed(f"study --model gemma-3-270m --battery {tmp_path/'same.csv'}")
+    assert status == 2 and "no valid pair" in said
 
 
 def test_unknown_model(tmp_path):
@@ -82,44 +101,64 @@ def test_equal_to_plain_hooks(finished):
     done = subprocess.run([sys.executable, HERE/"independent.py", folder/"out"], capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout.strip().splitlines()[-1])
-    assert found["compared"] > 200 and found["worst"] < 0.01, found
+    assert found["compared"] >= 200 and found["worst"] < 0.01, found
 
 
-def test_a_stopped_study_goes_on(finished, tmp_path):
-    "Killed in the middle, and started again: the same table."
-    folder, _ = finished
-    rows = PAIRS.splitlines()
-    many = "\n".join([rows[0]] + [rows[1 + i % 4] for i in range(24)]) + "\n"
-    (tmp_path/"many.csv").write_text(many)
-    words = ["study", "--model", "gemma-3-270m", "--battery", "many.csv", "--out", "out"]
+def tiny_battery(path, pairs):
+    "Pairs in the words of the tiny models."
+    rows = ["c,The capital of France is,The capital of Japan is, Paris, Tokyo", "c,The capital of Spain is,The capital of Italy is, Madrid, Rome", "o,The opposite of hot is,The opposite of big is, cold, small"]
+    path.write_text("\n".join([PAIRS.splitlines()[0], *(rows[i % 3] for i in range(pairs))]) + "\n")
+
+
+def test_a_stopped_study_goes_on(tiny_folders, tiny_models, tmp_path):
+    "Killed in the middle, and started again: the same table as in one go, and the finished part is not made twice."
+    from bizzaroworld.battery import read_battery
+    from bizzaroworld.experiments import study
+    tiny_battery(tmp_path/"many.csv", 160)
+    words = ["study", "--model", str(tiny_folders["gemma3"]), "--battery", "many.csv", "--out", "out"]
     process = subprocess.Popen([TOOL, *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"})
-    import time
-    for _ in range(3000):
-        if list((tmp_path/"out/.parts").glob("*-00000.parquet")) or process.poll() is not None: break
-        time.sleep(0.1)
+    made = lambda: sorted((tmp_path/"out/.parts").glob("*.parquet"))
+    until = time.time() + 300
+    while not made() and process.poll() is None and time.time() < until: time.sleep(0.01)
     process.kill(); process.wait()
-    assert not (tmp_path/"out/run.json").exists()
-    stamp = next((tmp_path/"out/.parts").glob("*-00000.parquet")).stat().st_mtime_ns
-    assert stamp
-    assert tool(*words, cwd=tmp_path).returncode == 0
-    again = pd.read_parquet(tmp_path/"out/patches.parquet")
-    first = pd.read_parquet(folder/"out/patches.parquet")
-    key = ["battery_idx", "direction", "experiment", "site", "layer", "head", "position"]
-    both = again[again.battery_idx < 4].merge(first, on=key)
-    assert len(both) == len(first) and (both.ld_patched_x - both.ld_patched_y).abs().max() < 2e-3
-
-
-@pytest.mark.parametrize("model", ["gemma-3-270m", "smollm2-135m"])
-def test_check_has_sixty_pairs_in_twenty_categories(tmp_path, model):
-    done = tool("check", "--model", model, "--json", cwd=tmp_path)
+    assert made() and not (tmp_path/"out/run.json").exists()
+    first = made()[0]
+    table = pd.read_parquet(first)
+    table.assign(ld_patched=table.ld_patched + 1000).to_parquet(first)      # a mark: a part that is made again would lose it
+    done = tool(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["pairs"], found["valid"], found["categories"], found["dropped"]) == (60, 60, 20, [])
+    again = pd.read_parquet(tmp_path/"out/patches.parquet")
+    whole = study(tiny_models["gemma3"], read_battery(tmp_path/"many.csv"), out=tmp_path/"whole", source="many.csv").patches
+    marked = again.ld_patched > 500
+    assert marked.sum() == len(table) and not made()
+    again["ld_patched"] -= 1000 * marked
+    numbers = ["ld_clean", "ld_corrupt", "ld_patched", "delta"]
+    same = [c for c in again if c not in ("model", "effect", *numbers)]
+    pd.testing.assert_frame_equal(again[same], whole[same])
+    assert (again[numbers] - whole[numbers]).abs().max().max() < 1e-3
 
 
-def test_bench_reports_the_contract(tmp_path):
-    (tmp_path/"new.csv").write_text(PAIRS)
-    done = tool("bench", "--model", "gemma-3-270m", "--battery", "new.csv", "--pairs", 2, "--sample", 10, "--json", cwd=tmp_path)
+def sixty(found):
+    return (found["pairs"], found["valid"], found["categories"], found["dropped"]) == (60, 60, 20, [])
+
+
+def test_check_has_sixty_pairs_in_twenty_categories(tmp_path):
+    done = tool("check", "--model", "gemma-3-270m", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sixty(json.loads(done.stdout)), done.stdout
+
+
+def test_check_of_the_second_model(real_models, monkeypatch, capsys):
+    "The same command on the model that other tests have loaded."
+    from bizzaroworld import models
+    monkeypatch.setattr(models, "load", lambda name, **_: real_models[name])
+    assert cli.main(["check", "--model", "smollm2-135m", "--json"]) == 0
+    assert sixty(json.loads(capsys.readouterr().out))
+
+
+def test_bench_reports_the_contract(tiny_folders, tmp_path):
+    tiny_battery(tmp_path/"new.csv", 3)
+    done = tool("bench", "--model", tiny_folders["gemma3"], "--battery", "new.csv", "--pairs", 2, "--sample", 10, "--no-peers", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert {"model", "patches", "reference_seconds", "engine_seconds", "speedup", "max_abs_difference"} <= set(found)
