@@ -210,6 +210,7 @@ def _wrap(model, tokenizer, name, dtype, device):
 
 # %% ../nbs/01_models.ipynb #c028
 _HOOKS = dict(resid_pre="hook_resid_pre", attn_out="hook_attn_out", resid_mid="hook_resid_mid", mlp_out="hook_mlp_out",
+              q="attn.hook_q", k="attn.hook_k", v="attn.hook_v",
               resid_post="hook_resid_post", z="attn.hook_z")
 
 def hook_name(
