@@ -43,6 +43,7 @@ def parser():
     p.add_argument("--selection", default="C", metavar="A|B|C", help="A: 15 strongest pairs; B: best of each category; C: all (default)")
     p.add_argument("--out", metavar="DIR", help="folder for the results (default: RESULTS/MODEL)")
     p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--quick", action="store_true", help="the six experiments alone: no controls, maps, routes, circuits")
     p = command("report", "notebooks and site from what is in the results", "results")
     p.add_argument("--site", default="_site", metavar="DIR", help="where the site goes (default: _site)")
     p.add_argument("--render-only", action="store_true", help="render again without recomputing")
@@ -127,14 +128,15 @@ def _some_valid(table, source, name):
 # %% ../nbs/12_cli.ipynb #c019
 def _study(args):
     "Run the study of a model, and say where it is."
-    from bizzaroworld.experiments import SELECTIONS, select, study
+    from bizzaroworld.experiments import SELECTIONS, select
+    from bizzaroworld.study import study
     if args.selection not in SELECTIONS: select(None, args.selection)
     table, source = _battery_file(args)
     if table is not None: _some_valid(table, source, args.model)
     from bizzaroworld.models import load
     model = load(args.model, device=args.device, dtype=args.dtype)
     out = Path(args.out or Path(args.results)/Path(args.model).name)
-    done = study(model, table, out=out, selection=args.selection, source=source, seed=args.seed, progress=progress_line(args.model, 60 if table is None else len(table)))
+    done = study(model, table, out=out, selection=args.selection, source=source, seed=args.seed, quick=args.quick, progress=progress_line(args.model, 60 if table is None else len(table)))
     counts = done.run["counts"]
     summary = dict(model=args.model, out=str(out), pairs=counts["pairs_patched"], rows=counts["rows"], noise_floor=done.run["noise_floor"], seconds=done.run["seconds"], peak_memory_bytes=done.run["peak_memory_bytes"])
     if args.json: return summary

@@ -353,7 +353,7 @@ def read_metrics(
     unpatched, # `[d_model]` the same of the run that these rows patch
     target:int, # the clean target
     *,
-    block:int=4096, # vocabulary rows at once
+    block:int=1024, # vocabulary rows at once; their logits stay in the cache
 ): # `[row, metric]`, columns as in `METRICS`
     "Log-probability and rank of the clean target, and KL divergence from the unpatched run in nats, in float32."
     own = net.readout(final, torch.full((len(final), 1), target, device=final.device))[:, 0]

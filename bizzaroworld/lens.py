@@ -52,7 +52,7 @@ def lens(
     pairs, # list of `Pair`
     *,
     name:str, # the model's
-    ranks:bool=True, # also the clean target's rank, at the final token
+    ranks:bool=True, # also the clean target's rank, at the final token of the clean run
 )->pd.DataFrame: # `model, battery_idx, category, run, position, layer, ld, rank`
     "Logit lens at the entity's last and the final token, on both runs; `layer` is the one just passed, -1 the embedding."
     ids, parts = torch.tensor([target_ids(p) for p in pairs], device=net.device), []
@@ -61,7 +61,7 @@ def lens(
         for position in LENS:
             at = torch.tensor([token_indices(position, p)[0] for p in pairs], device=net.device)
             table = pd.DataFrame(read_lens(net, runs, at, ids).cpu().numpy()).stack().rename("ld").reset_index().set_axis(["pair", "layer", "ld"], axis=1)
-            if ranks and position == "final":
+            if ranks and (run, position) == ("clean", "final"):
                 states = torch.stack([s[torch.arange(len(at), device=at.device), at] for s in runs.pre], 1)
                 table["rank"] = lens_rank(net, states.flatten(0, 1), ids[:, :1].expand(-1, states.shape[1]).flatten()).cpu().numpy()
             parts.append(table.assign(run=run, position=position, layer=table.layer - 1))

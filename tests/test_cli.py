@@ -113,7 +113,7 @@ def tiny_battery(path, pairs):
 def test_a_stopped_study_goes_on(tiny_folders, tiny_models, tmp_path):
     "Killed in the middle, and started again: the same table as in one go, and the finished part is not made twice."
     from bizzaroworld.battery import read_battery
-    from bizzaroworld.experiments import study
+    from bizzaroworld.study import study
     tiny_battery(tmp_path/"many.csv", 160)
     words = ["study", "--model", str(tiny_folders["gemma3"]), "--battery", "many.csv", "--out", "out"]
     process = subprocess.Popen([TOOL, *words], cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"})

@@ -62,7 +62,7 @@ def test_a_wrong_entry_layer_is_seen(tiny_models, monkeypatch):
     model, draw = tiny_models["gemma3_window"], random.Random(3)
     pair, patch = random_pair(draw, model.cfg.d_vocab), Patch("resid_pre", 1, "entity")
     right = engine.state_of
-    monkeypatch.setattr(engine, "state_of", lambda p: right(Patch(p.site, p.layer + 1, p.position, p.head)))
+    monkeypatch.setattr(engine, "state_of", lambda p, n: right(Patch(p.site, p.layer + 1, p.position, p.head), n))
     assert abs(float(engine.patch_all(model, [pair], [patch]).ld[0, 0, 0]) - patch_one(model, pair, patch)) > 1e-3
 
 

@@ -2,7 +2,7 @@
 import pytest
 
 from bizzaroworld.battery import read_battery
-from bizzaroworld.experiments import study
+from bizzaroworld.study import study
 from bizzaroworld.models import load
 from bizzaroworld.report import run_report
 
