@@ -282,8 +282,11 @@ def random_heads(
     *,
     seed:int=0, # of the draw
 )->pd.DataFrame: # rows of the same table, control `random_head`, without the head's number
-    "For each pair, direction and layer one head of experiment 4F, drawn at random."
+    "For each pair, direction and layer one head of experiment 4F, drawn from all but the layer's strongest."
     rows = table[(table.experiment == "4F") & table.control.isna()]
+    means = rows[rows.direction == "noising"].groupby(["layer", "head"]).effect.mean().abs()
+    best = means.groupby(level="layer").idxmax()
+    rows = rows[~pd.MultiIndex.from_frame(rows[["layer", "head"]]).isin(list(best))]
     drawn = rows.sample(frac=1, random_state=seed).drop_duplicates(["battery_idx", "direction", "layer"]).sort_index()
     return drawn.assign(control="random_head", head=pd.NA).astype({"head": "Int64", "control": "string"})
 

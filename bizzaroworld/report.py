@@ -240,7 +240,7 @@ def write_pages(
     for text in nbs.glob("*.md"): shutil.copy(text, proc/text.name)
     sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True) for p in sorted((proc/"_executed").glob("*.ipynb"))]
     for path, prose in sources:
-        name = path.stem.removeprefix("study-") if path.stem.startswith("study-") else ""
+        name = path.stem.removeprefix("study-") if path.stem.startswith("study-") else f"{path.stem.removeprefix('routes-')}: how the fact travels" if path.stem.startswith("routes-") else ""
         page = to_page(json.loads(path.read_text(encoding="utf-8")), prose=prose, name=name)
         (proc/path.name).write_text(json.dumps(page, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -267,12 +267,13 @@ def report_jobs(
     results:Path, # folder of finished studies
     executed:Path, # folder of the executed copies
 )->list: # `(notebook, copy, parameters)`, the longest first
-    "A notebook for each finished study, and the three pages about all of them."
+    "Two notebooks for each finished study, and the pages about all of them."
     jobs = []
     for folder in finished(results):
         run = json.loads((folder/"run.json").read_text())
-        jobs.append(("reports/study", executed/f"study-{folder.name}.ipynb", dict(results=str(folder), **{k: run[k] for k in ("model", "selection", "seed", "dtype", "device")})))
-    return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n in ("battery", "index", "reports/compare")]
+        jobs += [(f"reports/{page}", executed/f"{page}-{folder.name}.ipynb", dict(results=str(folder), **{k: run[k] for k in keys}))
+                 for page, keys in (("study", ("model", "selection", "seed", "dtype", "device")), ("routes", ("model",)))]
+    return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n in ("index", "reports/compare", "battery", "reports/performance")]
 
 def side_by_side(
     jobs:list, # from `report_jobs`

@@ -148,6 +148,8 @@ def beside(
     for table, job in jobs.items():
         try: found[table] = job()
         except InputError as e: left_out[table] = str(e)
+    for t in found.values():
+        if "model" not in t: t.insert(0, "model", name)
     return found, left_out
 
 # %% ../nbs/06a_study.ipynb #c018

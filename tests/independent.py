@@ -14,6 +14,7 @@ model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, attn_im
 tokenizer = AutoTokenizer.from_pretrained(place)
 layers = model.model.layers
 rows = pd.read_parquet(folder/"patches.parquet").merge(pd.read_csv(folder/"triage.csv", keep_default_na=False), on="battery_idx", suffixes=("", "_t"))
+rows = rows[rows.control.isna() & rows.experiment.isin(["1", "2A", "2B", "3", "4", "4F"])]
 # every direction, experiment, site, head and position at five layers, each on one of the pairs in turn
 rows = rows[rows.layer.isin([0, 3, 8, 13, 17])].sort_values("battery_idx", kind="stable")
 kinds = rows.groupby(["direction", "experiment", "site", "layer", "head", "position"], dropna=False)

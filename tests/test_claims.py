@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from bizzaroworld import claims
+from bizzaroworld import claims, inference
 
 
 def study(model="toy", *, n_layers=12, n_heads=4, heads=None, release=8, seed=0):
@@ -74,3 +74,105 @@ def test_numbers_of_the_published_model_are_compared_with_its_own():
     own = study("gemma-3-12b-it")
     assert claims.p2(claims.evidence(own)).verdict in ("reproduced", "differs")
     assert claims.p2(claims.evidence(study("other"))).verdict == "not comparable"
+
+
+PAIRS, LAYERS = 60, 12
+
+
+def patch_rows(effects, swing=10., **about):
+    "Rows of `patches` for pair × layer effects, noising."
+    fixed = dict(model="toy", direction="noising", window=1, control=None, head=None, token_index=0, ld_clean=swing / 2, ld_corrupt=-swing / 2) | about
+    rows = [dict(battery_idx=i, category=f"c{i // 3:02}", layer=l, effect=float(x), delta=-swing * float(x)) for i, xs in enumerate(effects) for l, x in enumerate(xs)]
+    return pd.DataFrame(rows).assign(**fixed)
+
+
+def full_study(**columns):
+    "The study above with controls of known size, maps, and knock-outs."
+    s = study()
+    flat = lambda x: np.full((PAIRS, LAYERS), x)
+    at = lambda layer, x: np.where(np.arange(LAYERS) == layer, x, 0.) + flat(0)
+    more = [patch_rows(flat(.5)[:20], experiment=x, site="resid_pre", position=p, control="other_category") for x, p in (("1", "final"), ("3", "entity"))]
+    more += [patch_rows(flat(.25)[:20], experiment=x, site="resid_pre", position="token", control="wrong_position") for x in ("1", "3")]
+    for window, size in ((1, .2), (5, .4)):
+        more += [patch_rows(at(7, size), experiment="7", site="knockout", position="entity", window=window),
+                 patch_rows(at(7, .03), experiment="7", site="knockout", position="token", window=window, control="wrong_position"),
+                 patch_rows(at(8, size * 2), experiment="5", site="attn_out", position="token", window=window, token_index=4),
+                 patch_rows(at(8, 9), experiment="5", site="attn_out", position="token", window=window, token_index=3)]      # another token: must not be read
+    more.append(patch_rows(at(11, 1), experiment="5", site="resid_pre", position="token", token_index=4))
+    s.patches = pd.concat([s.patches, *more], ignore_index=True)
+    s.triage = s.triage.assign(n_tokens=5)
+    return s
+
+
+@pytest.fixture(scope="module")
+def full():
+    return claims.evidence(full_study())
+
+
+def test_a_control_stands_beside_its_claim_on_its_own_pairs(full):
+    text = claims.p13(full).control
+    assert "on 20 pairs" in text and "a run of another category 0.50" in text and "another token 0.25" in text and "random" not in text
+    assert claims.p13(claims.evidence(study())).control == claims.NO_CONTROL
+    few = full.old[full.old.battery_idx < 20]
+    assert f"the study's own patch {claims.as_text(np.corrcoef(few.ld_clean, few.damage)[0, 1])} [" in claims.p7(full).control
+    every = claims.verdicts([full_study()])
+    assert every.control.str.len().min() > 5 and not (every.cause + every.control).str.contains(r"\bnan\b|\d\.\d{4}").any()
+
+
+def test_a_control_does_not_enter_the_study_s_own_number(full):
+    plain = claims.evidence(study())
+    for rule in (claims.p3, claims.p6, claims.p11, claims.p13, claims.p14):
+        np.testing.assert_allclose(rule(full).found, rule(plain).found)
+
+
+def test_knockouts_are_told_by_window_with_the_other_token(full):
+    said, away = claims._knockouts(full)
+    assert "0.20 [0.20, 0.20] in L7 alone" in said and "0.40 [0.40, 0.40] in 5 layers around L7" in said and away.count("0.03") == 2 * 3
+
+
+def test_attention_is_read_at_the_final_token_and_in_windows(full):
+    assert claims.at_final(full, "attn_out", 1).to_numpy().max() == pytest.approx(.4)
+    wide = claims.peak_ratio(full, claims.at_final(full, "resid_pre", 1), claims.at_final(full, "attn_out", 5))
+    assert float(wide.estimate) == pytest.approx(1 / .8)
+    assert "of 5 layers 1.25" in claims.p16(full).cause
+
+
+def test_faithfulness_is_a_ratio_of_means_over_pairs():
+    rows = [dict(direction="noising", ranking=r, seed=s, share=share, battery_idx=i, category=f"c{i}", ld=ld, ld_full=full, ld_empty=-2.)
+            for r, s, share, lds in (("attribution", -1, .05, (1., 4.)), ("random", 0, .05, (-2., 0.)), ("random", 1, .05, (0., -2.))) for i, (ld, full) in enumerate(zip(lds, (2., 8.)))]
+    e = SimpleNamespace(tables=dict(circuit=pd.DataFrame(rows)))
+    assert float(claims.faithful(e, "attribution", .05).estimate) == pytest.approx((3 + 6) / (4 + 10))
+    assert float(claims.faithful(e, "random", .05).estimate) == pytest.approx((1 + 1) / (4 + 10))
+
+
+def test_the_interval_of_a_difference_covers_as_often_as_it_says():
+    crossed = claims.difference(inference.Interval(0., -1., 2.), inference.Interval(0., -3., 4.))
+    assert crossed.low == pytest.approx(-np.hypot(1, 4)) and crossed.high == pytest.approx(np.hypot(2, 3))
+    rng, hits = np.random.default_rng(0), 0
+    for _ in range(300):
+        one, two = rng.normal(1, 1, (20, 3)) + rng.normal(0, .5, (20, 1)), rng.exponential(.7, (20, 3))
+        ends = [inference.cluster_bootstrap(x.ravel(), np.repeat(np.arange(20), 3), draws=500) for x in (one, two)]
+        d = claims.difference(*ends)
+        hits += d.low <= .3 <= d.high
+    assert .92 <= hits / 300 <= .99
+
+
+def test_scaling_turns_round_with_the_models():
+    a, b = study("a", release=4), study("b", n_layers=23, release=17, seed=2)
+    there, back = claims.scaling([a, b]), claims.scaling([b, a])
+    np.testing.assert_allclose(there.difference, -back.difference)
+    np.testing.assert_allclose(there.low, -back.high)
+    assert len(claims.scaling([a, b, study("c")])) == 12 and not there.within.any()
+    assert claims.scaling([a]).empty
+
+
+def test_legacy_numbers_are_those_of_the_definition():
+    s = full_study()
+    table = claims.legacy_beside(s, control="other_category").set_index("quantity")
+    rows = s.patches[s.patches.control.isna()]
+    delta = {x: rows[rows.experiment == x].pivot(index="battery_idx", columns="layer", values="delta").to_numpy() for x in ("1", "3")}
+    worst = [int(np.argmin(d)) for d in delta["1"]]
+    release = [next((l for l, x in enumerate(d) if abs(x) < 2), LAYERS) for d in delta["3"]]
+    assert table.legacy["worst layer"] == pytest.approx(np.mean(worst) / 11) and table.legacy["release"] == pytest.approx(np.median(release) / 11)
+    assert table.control["worst layer"] == 0 and table.control["release"] == pytest.approx(12 / 11) and table.control_n["release"] == 0      # −5 logits everywhere
+    assert claims.legacy_beside(s, selection="A", control="other_category").n.max() == 15

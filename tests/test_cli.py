@@ -83,14 +83,18 @@ def finished(tmp_path_factory):
 def test_files_of_a_study(finished):
     folder, summary = finished
     patches, triage, run = pd.read_parquet(folder/"out/patches.parquet"), pd.read_csv(folder/"out/triage.csv"), json.loads((folder/"out/run.json").read_text())
-    assert list(patches.columns) == "model battery_idx category direction experiment site layer head position token_index window control ld_clean ld_corrupt ld_patched delta effect".split()
+    assert list(patches.columns) == "model battery_idx category direction experiment site layer head position token_index window control ld_clean ld_corrupt ld_patched delta effect log_probability probability kl_divergence rank top1".split()
     assert list(triage.columns[:14]) == "rank battery_idx category total_swing ld_clean ld_corrupt p_clean_target_on_clean p_corrupt_target_on_corrupt clean_prompt corrupt_prompt clean_target corrupt_target clean_target_id corrupt_target_id".split()
-    assert set(patches.experiment) == {"1", "2A", "2B", "3", "4", "4F"} and set(patches.direction) == {"noising", "denoising"}
-    assert len(patches) == summary["rows"] == summary["pairs"] * 2 * 18 * (1 + 5 + 5 + 1 + 4 + 4)
+    own = patches[patches.control.isna()]
+    assert set(patches.experiment) == {"1", "2A", "2B", "3", "4", "4F", "5", "6", "7"} and set(patches.direction) == {"noising", "denoising"}
+    assert set(patches.control.dropna()) == {"null", "other_category", "random_vector", "wrong_position", "random_head", "same_category"}
+    assert len(patches) == summary["rows"] and own.experiment.isin(["1", "2A", "2B", "3", "4", "4F"]).sum() == summary["pairs"] * 2 * 18 * (1 + 5 + 5 + 1 + 4 + 4)
+    assert not own.duplicated(["battery_idx", "direction", "experiment", "site", "layer", "head", "position", "token_index", "window"]).any()
+    assert {p.name for p in (folder/"out").glob("*.parquet")} == {"patches.parquet", "attention.parquet", "attribution.parquet", "paths.parquet", "circuit.parquet", "lens.parquet"}
     assert {"model", "revision", "dtype", "device", "battery", "battery_sha256", "versions", "git_commit", "seed", "seconds", "peak_memory_bytes", "noise_floor", "counts"} <= set(run)
     assert not list((folder/"out").glob(".*"))
     # experiments that name one measurement hold one number
-    wide = patches[patches.site.str.startswith("resid")].pivot_table(index=["battery_idx", "direction", "position", "layer"], columns=["experiment", "site"], values="ld_patched")
+    wide = own[own.site.str.startswith("resid")].pivot_table(index=["battery_idx", "direction", "position", "layer"], columns=["experiment", "site"], values="ld_patched")
     assert (wide[("2A", "resid_pre")] - wide[("1", "resid_pre")]).abs().max() < 1e-4
     assert (wide[("2B", "resid_mid")] - wide[("2B", "resid_post")]).abs().max() < 1e-4
 
@@ -130,10 +134,10 @@ def test_a_stopped_study_goes_on(tiny_folders, tiny_models, tmp_path):
     again = pd.read_parquet(tmp_path/"out/patches.parquet")
     whole = study(tiny_models["gemma3"], read_battery(tmp_path/"many.csv"), out=tmp_path/"whole", source="many.csv").patches
     marked = again.ld_patched > 500
-    assert marked.sum() == len(table) and not made()
+    assert (marked & again.control.isna()).sum() == len(table) and not made()
     again["ld_patched"] -= 1000 * marked
     numbers = ["ld_clean", "ld_corrupt", "ld_patched", "delta"]
-    same = [c for c in again if c not in ("model", "effect", *numbers)]
+    same = [c for c in again if c not in ("model", "effect", "rank", "top1", "log_probability", "probability", "kl_divergence", *numbers)]
     pd.testing.assert_frame_equal(again[same], whole[same])
     assert (again[numbers] - whole[numbers]).abs().max().max() < 1e-3
 

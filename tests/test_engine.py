@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from bizzaroworld import engine
 from bizzaroworld.battery import Pair
 from bizzaroworld.facts import InputError
-from bizzaroworld.patching import DIRECTIONS, SITES, Patch, patch_one
+from bizzaroworld.patching import DIRECTIONS, IN_WINDOWS, ROUTES, SITES, Patch, patch_one
 from conftest import KINDS
 
 relaxed = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
@@ -24,8 +24,10 @@ def random_pair(draw, vocab, index=0):
 
 
 def random_patch(draw, model):
-    site = draw.choice(SITES)
-    return Patch(site, draw.randrange(model.cfg.n_layers), draw.choice(["entity", "entity_last", "final"]), draw.randrange(model.cfg.n_heads) if site == "z" else None)
+    site = draw.choice(SITES + ROUTES)
+    heads = dict(z=model.cfg.n_heads, q=model.cfg.n_heads, k=model.cfg.n_key_value_heads or model.cfg.n_heads, v=model.cfg.n_key_value_heads or model.cfg.n_heads)
+    position = "entity" if site == "knockout" else draw.choice(["entity", "entity_last", "final", "elsewhere", draw.randrange(4)])
+    return Patch(site, draw.randrange(model.cfg.n_layers), position, draw.randrange(heads[site]) if site in heads else None, draw.choice((1, 3, 5)) if site in IN_WINDOWS else 1)
 
 
 @pytest.mark.parametrize("kind", KINDS)
