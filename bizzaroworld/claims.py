@@ -470,8 +470,9 @@ def _wide(e):
     windows = [w for w in sorted(e.patches[e.patches.experiment == "5"].window.unique()) if w > 1]
     if not windows: return ""
     state = at_final(e, "resid_pre", 1)
-    said = [f"of {w} layers {as_text(peak_ratio(e, state, at_final(e, 'attn_out', w)))}" for w in windows]
-    return f" With the attention of several layers patched at once it becomes: {', '.join(said)} ({len(state)} pair{'s' * (len(state) > 1)})."
+    ratio = lambda w: as_text(peak_ratio(e, state, at_final(e, "attn_out", w)))
+    more = "".join(f", with {w} layers {ratio(w)}" for w in windows[1:])
+    return f" With {windows[0]} layers of attention patched at once it is {ratio(windows[0])}{more} ({len(state)} pair{'s' * (len(state) > 1)})."
 
 def p16(e):
     "Reproduced if the ratio of the peaks at the final position is 40 within its interval; artefact if it is smaller there and larger at the entity; else differs."

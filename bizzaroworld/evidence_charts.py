@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['FOLDED', 'ZERO_DARK', 'LAYER', 'CONTROL_NAMES', 'STUDY', 'CONTROL_COLOURS', 'PLACE', 'MAPPED', 'ROLES', 'METRICS',
            'RANKINGS', 'RANKING_COLOURS', 'LENS_PANELS', 'LENS_COLOURS', 'PATCH', 'LENS_CLEAN', 'LENS_CORRUPT', 'TOP',
-           'WINDOW_COLOURS', 'AWAY_COLOURS', 'band_layers', 'in_panels', 'legend_rows', 'paired', 'counted',
-           'control_bands', 'strongest_places', 'control_forest', 'map_panels', 'layers_word', 'mapped', 'token_map',
-           'role', 'role_means', 'role_map', 'metric_curves', 'share_left', 'faithful_curve', 'faithfulness_chart',
-           'rank_row', 'lens_curves', 'lens_chart', 'knockout_bands', 'beside_random', 'head_bars_with_control']
+           'WINDOW_COLOURS', 'AWAY_COLOURS', 'band_layers', 'in_panels', 'legend_rows', 'paired', 'misplaced',
+           'counted', 'control_bands', 'strongest_places', 'control_forest', 'map_panels', 'layers_word', 'mapped',
+           'token_map', 'role', 'role_means', 'role_map', 'metric_curves', 'share_left', 'faithful_curve',
+           'faithfulness_chart', 'rank_row', 'lens_curves', 'lens_chart', 'knockout_bands', 'beside_random',
+           'head_bars_with_control']
 
 # %% ../nbs/10d_evidence_charts.ipynb #c002
 import altair as alt
@@ -39,11 +40,13 @@ def band_layers(
     return alt.layer(base.mark_area(opacity=.16).encode(y=alt.Y("low:Q"), y2="high:Q"), *rules,
         base.mark_line().encode(y=y, strokeWidth=width, strokeDash=dash), base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=tip))
 
-def in_panels(layers, facet, names, *, columns, size=(230, 190), unfold=FOLDED):
+# %% ../nbs/10d_evidence_charts.ipynb #c010
+def in_panels(layers, facet, names, *, columns, size=(230, 190), unfold=FOLDED, own_y=False):
     "A panel for each name, and the lists unfolded once above them all: vega-lite loops for ever when each layer unfolds for itself."
     chart = layers.properties(width=size[0], height=size[1]).facet(alt.Facet(f"{facet}:N", sort=list(names), header=alt.Header(title=None)), columns=columns)
     # an odd number of panels leaves a gap in the last row, and a common axis would stand below the gap
-    return (chart.resolve_axis(x="independent") if len(names) > 2 and len(names) != 4 else chart).transform_flatten(list(unfold))
+    if len(names) % 2 and len(names) > 1: chart = chart.resolve_axis(x="independent")
+    return (chart.resolve_scale(y="independent") if own_y else chart).transform_flatten(list(unfold))
 
 def legend_rows(chart, columns):
     "A legend of several rows; in the configuration, where a narrow page can still choose one column."
@@ -52,7 +55,7 @@ def legend_rows(chart, columns):
 ZERO_DARK = {"condition": {"test": "datum.value == 0", "value": "#77777f"}, "value": "#ececf0"}   # the grid line that means "nothing"
 LAYER = alt.X("x:Q", title="layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
 
-# %% ../nbs/10d_evidence_charts.ipynb #c011
+# %% ../nbs/10d_evidence_charts.ipynb #c012
 CONTROL_NAMES = {"null": "own activation", "same_category": "another pair of the category", "other_category": "another category", "random_vector": "random direction, same length", "wrong_position": "wrong position"}
 STUDY = "the pair's other run"
 CONTROL_COLOURS = {STUDY: "#0072B2", "another pair of the category": "#d08a1e", "another category": "#b5577f", "random direction, same length": "#4f9b7e", "wrong position": "#6f63b0", "own activation": "#9a9aa5"}
@@ -69,13 +72,21 @@ def paired(
     if not common: raise ValueError(f"no pair has all of the controls {', '.join(have.index)}; draw them one by one")
     return table[table.battery_idx.isin(common)]
 
+# %% ../nbs/10d_evidence_charts.ipynb #c015
+def misplaced(patches, pairs):
+    "Where the wrong position is, as words; before the entity it is no test of a residual patch, for both runs are alike there."
+    first = lambda rows: rows[rows.battery_idx.isin(pairs)].groupby("battery_idx").token_index.min()
+    wrong = first(patches[patches.control == "wrong_position"])
+    before = int((wrong < first(patches[patches.position == "entity"]).reindex(wrong.index)).sum())
+    return "a token between entity and final" + f" (in {before} of {len(wrong)} pairs there is none, and it lies before the entity)" * (before > 0)
+
 def counted(table, names):
     "Which controls have fewer pairs than the study's own patches, as words."
     n = table.groupby(table.control.fillna("real")).battery_idx.nunique()
     fewer = [f"{names.get(c, c)} on {k} of them" for c, k in n.items() if k < n["real"]]
     return f" ({'; '.join(fewer)})" if fewer else ""
 
-# %% ../nbs/10d_evidence_charts.ipynb #c013
+# %% ../nbs/10d_evidence_charts.ipynb #c017
 def control_bands(
     patches:pd.DataFrame, # a patches table with controls
     *,
@@ -94,11 +105,11 @@ def control_bands(
     colours = {w: CONTROL_COLOURS.get(w, "#555560") for w in dict.fromkeys([*CONTROL_COLOURS, *data.who]) if w in set(data.who)}
     panels = [p for p in (f"{place}, {d}" for place in ("entity", "final") for d in ("noising", "denoising")) if p in set(data.panel)]
     chart = titled(in_panels(band_layers(data, colours, LAYER), "panel", panels, columns=2), title or "The same patch with the wrong thing in its place",
-        f"{describe(table)}{counted(table, CONTROL_NAMES)}, the same for all curves. {site}, experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. Thick: the activation comes from the pair's other run; dashed: controls. "
+        f"{describe(table)}{counted(table, CONTROL_NAMES)}, the same for all curves. {site}, experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. Thick: the activation comes from the pair's other run; dashed: controls. Wrong position: {misplaced(patches, table.battery_idx)}. "
         "Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
-# %% ../nbs/10d_evidence_charts.ipynb #c016
+# %% ../nbs/10d_evidence_charts.ipynb #c020
 def strongest_places(
     table:pd.DataFrame, # as `inference.against_controls` gives it
     count:int, # how many
@@ -112,7 +123,7 @@ def strongest_places(
     names = [f"{r.site} {r.position}, L{r.layer}" for r in best.itertuples()]
     return best.assign(place=pd.Categorical(names, names, ordered=True))[["position", "site", "layer", "place"]].merge(table, on=["position", "site", "layer"])
 
-# %% ../nbs/10d_evidence_charts.ipynb #c017
+# %% ../nbs/10d_evidence_charts.ipynb #c021
 def control_forest(
     table:pd.DataFrame, # as `inference.against_controls` gives it
     *,
@@ -133,7 +144,7 @@ def control_forest(
     return titled(chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)), columns=2).resolve_axis(x="independent"), "What the study's patches do more than each control",
         f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest effect (of each curve the strongest layer, then the next); picked and measured on the same pairs. Pairs: {n}. Right of zero: the pair's other run moves more than the control; metric: logit difference.{still}")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c020
+# %% ../nbs/10d_evidence_charts.ipynb #c024
 MAPPED = ("resid_pre", "attn_out", "mlp_out")
 
 def map_panels(
@@ -153,7 +164,7 @@ def map_panels(
 
 def layers_word(window): return "1 layer" if window == 1 else f"{window} layers"
 
-# %% ../nbs/10d_evidence_charts.ipynb #c021
+# %% ../nbs/10d_evidence_charts.ipynb #c025
 def mapped(
     patches:pd.DataFrame, # a patches table with experiment 5
     battery_idx:int, window:int, direction:str, # which map
@@ -169,7 +180,7 @@ def mapped(
     if cells.isna().any(axis=None): raise ValueError(f"the map of pair {battery_idx} has holes; run experiment 5 on it again")
     return cells
 
-# %% ../nbs/10d_evidence_charts.ipynb #c022
+# %% ../nbs/10d_evidence_charts.ipynb #c026
 def token_map(
     patches:pd.DataFrame, # a patches table with experiment 5
     *,
@@ -193,7 +204,7 @@ def token_map(
     return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"), title or "One prompt, token by token",
         f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: one token and a window of {layers_word(window)} patched at a time. Bold, with a star: the entity's last token. White is exactly zero, as it must be before the entity, where both prompts are alike; one colour scale for all panels; metric: logit difference.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c025
+# %% ../nbs/10d_evidence_charts.ipynb #c029
 ROLES = ("entity, first", "entity, middle", "entity, last", "between", "final")
 
 def role(token:int, start:int, stop:int, n_tokens:int)->str: # one of `ROLES`
@@ -215,7 +226,7 @@ def role_means(
     each = table.groupby(["site", "window", "role", "layer", "battery_idx"]).effect.mean()
     return each.groupby(level=[0, 1, 2, 3]).agg(effect="mean", n="size").reset_index()
 
-# %% ../nbs/10d_evidence_charts.ipynb #c027
+# %% ../nbs/10d_evidence_charts.ipynb #c031
 def role_map(
     patches:pd.DataFrame, # a patches table with experiment 5
     triage:pd.DataFrame, # with `battery_idx, entity_start, entity_stop, n_tokens`
@@ -233,11 +244,11 @@ def role_map(
     return titled(map_panels(data, panels, lines, "middle layer"), "Which tokens carry the answer, by their role",
         f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of them), experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a token: {fewer}. A window patches several layers at once, so its peak is larger. White is exactly zero; metric: logit difference.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c030
+# %% ../nbs/10d_evidence_charts.ipynb #c034
 METRICS = {"effect": "effect on LD (0 none, 1 all)", "probability": "probability of the clean target", "log_probability": "its log-probability (nats)",
     "kl_divergence": "KL from the unpatched run (nats)", "top1": "share with clean target on top"}
 
-# %% ../nbs/10d_evidence_charts.ipynb #c031
+# %% ../nbs/10d_evidence_charts.ipynb #c035
 def metric_curves(
     patches:pd.DataFrame, # a patches table with metrics
     *,
@@ -250,12 +261,12 @@ def metric_curves(
     if not len(table): raise ValueError("nothing to draw: these rows have no metric beside LD; run the study without --quick")
     table = table.assign(who=table.position)
     data = pd.concat([_curve_rows(table.assign(effect=table[c].astype(float), metric=name), ("metric", "who"), "layer", False, 0) for c, name in METRICS.items()], ignore_index=True).assign(real=True)
-    layers = band_layers(data, {p: COLOURS[p] for p in ("entity", "final") if p in set(table.position)}, LAYER, y=alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)), levels=())
+    layers = band_layers(data, {p: COLOURS[p] for p in ("entity", "final") if p in set(table.position)}, LAYER, y=alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, labelFlush=6)), levels=())
     run, other = ("clean", "corrupt")[::1 if direction == "noising" else -1]
-    chart = in_panels(layers, "metric", METRICS.values(), columns=3, size=(190, 150)).resolve_scale(y="independent")
+    chart = in_panels(layers, "metric", METRICS.values(), columns=3, size=(190, 150), own_y=True)
     return titled(chart, "The same patches in five metrics", f"{describe(table)}. resid_pre from the {other} run, written into the {run} run ({direction}), experiments {' and '.join(experiments)}; line: mean; band: 95 % interval (categories, then pairs, resampled). Each panel has its own scale; the target is the clean one in all.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c035
+# %% ../nbs/10d_evidence_charts.ipynb #c039
 RANKINGS = {"measured": "ranked by measured effect", "attribution": "ranked by attribution", "random": "ranked at random"}
 RANKING_COLOURS = {"ranked by measured effect": "#0072B2", "ranked by attribution": "#D55E00", "ranked at random": "#77777f"}
 
@@ -277,7 +288,7 @@ def faithful_curve(
         band = cluster_bootstrap(values, wide.index.get_level_values(0), statistic=share_left, draws=2_000)[1:]
     return dict(x=f.index.to_numpy().round(5).tolist(), **{k: np.round(v, 4).tolist() for k, v in zip(FOLDED[1:], (f["mean"], *band))})
 
-# %% ../nbs/10d_evidence_charts.ipynb #c037
+# %% ../nbs/10d_evidence_charts.ipynb #c041
 def faithfulness_chart(
     circuit:pd.DataFrame, # as `circuit.circuit` gives it
 )->alt.FacetChart: # a panel for each direction
@@ -294,7 +305,7 @@ def faithfulness_chart(
     return titled(chart, "How few parts leave the answer standing", f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other run. f = 1: the whole model's answer; above 1: what is cut works against it; with no part f is 0 by definition. "
         f"Bands: 95 % interval over held-out pairs; at random: mean, least and largest of {seeds} rankings. Areas CPR and CMD over the share kept, {said}.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c041
+# %% ../nbs/10d_evidence_charts.ipynb #c045
 LENS_PANELS = {"entity_last": "at the entity", "final": "at the final token", "rank": "rank of the clean target, final"}
 LENS_COLOURS = {"patch: effect of resid_pre": "#0072B2", "lens: clean run prefers its own": "#009E73", "lens: corrupt run prefers its own": "#CC79A7"}
 PATCH, LENS_CLEAN, LENS_CORRUPT = LENS_COLOURS
@@ -307,7 +318,7 @@ def rank_row(lens):
     y, high, low = (TOP - np.log10(found)).round(4).tolist()      # the least rank stands highest
     return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high, shown=[f"median rank {m:,.0f} ({a:,.0f} to {b:,.0f})" for m, a, b in found.T])
 
-# %% ../nbs/10d_evidence_charts.ipynb #c042
+# %% ../nbs/10d_evidence_charts.ipynb #c046
 def lens_curves(
     lens:pd.DataFrame, # as `lens.lens` gives it
     patches:pd.DataFrame, # a patches table of the same study
@@ -325,7 +336,7 @@ def lens_curves(
     data["shown"] = [[f"{m:.2f} ({a:.2f} to {b:.2f})" for m, a, b in zip(r.effect, r.low, r.high)] for r in data.itertuples()]
     return pd.concat([data, pd.DataFrame([rank_row(lens)])], ignore_index=True) if lens["rank"].notna().any() else data
 
-# %% ../nbs/10d_evidence_charts.ipynb #c043
+# %% ../nbs/10d_evidence_charts.ipynb #c047
 def lens_chart(
     lens:pd.DataFrame, # as `lens.lens` gives it
     patches:pd.DataFrame, # a patches table of the same study
@@ -333,16 +344,16 @@ def lens_chart(
     "What the logit lens reads at each layer beside what a patch moves there."
     data = lens_curves(lens, patches)
     words = f"datum.value < {TOP/2} ? datum.label : abs(datum.value - round(datum.value)) > .01 ? '' : format(pow(10, {TOP} - round(datum.value)), ',')"
-    y = alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=words, tickCount=3))
+    y = alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=words, tickCount=3, labelFlush=6))   # a label at the top would lift the name of its panel
     x = alt.X("x:Q", title="residual stream before layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
     chart = band_layers(data, LENS_COLOURS, x, y=y, levels=())
     chart.layer[-1].encoding.tooltip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title="before layer"), alt.Tooltip("shown:N", title="mean, 95 %")]
-    chart = in_panels(chart, "panel", [p for p in LENS_PANELS.values() if p in set(data.panel)], columns=3, size=(190, 180), unfold=[*FOLDED, "shown"]).resolve_scale(y="independent")
+    chart = in_panels(chart, "panel", [p for p in LENS_PANELS.values() if p in set(data.panel)], columns=3, size=(190, 180), unfold=[*FOLDED, "shown"], own_y=True)
     n = describe(lens[lens.battery_idx.isin(patches.battery_idx)])
     return titled(chart, "What can be read at a place, and what is used there", f"{n}. Lens: share of pairs in which the logit lens on the residual stream prefers the run's own answer (0.5: chance), at the entity's last token and at the final token. "
         "Patch: mean effect of resid_pre at the whole entity (experiment 3) and at the final token (experiment 1), noising. Right: median rank of the clean target by the lens, clean run, logarithmic, 1 on top. The last point of the lens is the model's own output. Bands: 95 % intervals.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c046
+# %% ../nbs/10d_evidence_charts.ipynb #c050
 WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66", "#3a3a42")
 
 def knockout_bands(
@@ -353,16 +364,17 @@ def knockout_bands(
     if not len(table): raise ValueError(f"nothing to draw: no row of experiment 7; the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
     table, widths = paired(table), sorted(int(w) for w in table.window.unique())
     table = table.assign(who=["another token, " * pd.notna(c) + layers_word(w) for c, w in zip(table.control, table.window)], run=table.direction.map({"noising": "clean run", "denoising": "corrupt run"}))
+    away = misplaced(patches[patches.experiment == "7"], table.battery_idx)
     data = _curve_rows(table, ("run", "who"), "layer", False, 0)
     data = data.assign(real=~data.who.str.startswith("another")).sort_values("real", kind="stable")
     colours = {prefix + layers_word(w): c for prefix, shades in (("", WINDOW_COLOURS), ("another token, ", AWAY_COLOURS)) for w, c in zip(widths, shades)}
     x = alt.X("x:Q", title="middle layer of the window", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
     chart = titled(in_panels(band_layers(data, colours, x), "run", ["clean run", "corrupt run"], columns=2), "The final token cannot see the entity, or another token",
-        f"{describe(table)}, the same for all curves. Experiment 7: attention from the final token to the entity knocked out in windows of {', '.join(map(str, widths))} layers; dashed grey: to a token between entity and final instead. "
+        f"{describe(table)}, the same for all curves. Experiment 7: attention from the final token to the entity knocked out in windows of {', '.join(map(str, widths))} layers; dashed grey: to {away}. "
         "1 = as if the run were the other one. Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
-# %% ../nbs/10d_evidence_charts.ipynb #c049
+# %% ../nbs/10d_evidence_charts.ipynb #c053
 def beside_random(
     patches:pd.DataFrame, # a patches table with experiment 4F and its control
     direction:str, # which direction
@@ -379,7 +391,7 @@ def beside_random(
     top["name"] = [f"L{r.layer} H{r.head}" for r in top.itertuples()]
     return top[["name", "mean", "low", "high", "q", "passes", "random", "random_low", "random_high"]].round(4), len(heads), int(heads.passes.sum())
 
-# %% ../nbs/10d_evidence_charts.ipynb #c050
+# %% ../nbs/10d_evidence_charts.ipynb #c054
 def head_bars_with_control(
     patches:pd.DataFrame, # a patches table with experiment 4F and its control
     *,

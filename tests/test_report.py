@@ -1,10 +1,12 @@
-"The report's notebooks, executed by papermill on a study of four pairs: few pairs are where a report breaks."
+"The report's notebooks, executed by papermill on studies of four pairs: few pairs, and the shapes of the public study's models, are where a report breaks."
+import shutil
+
 import pytest
 
 from bizzaroworld.battery import read_battery
-from bizzaroworld.study import study
 from bizzaroworld.models import load
-from bizzaroworld.report import run_report
+from bizzaroworld.report import book, run_notebook, run_report
+from bizzaroworld.study import load_study, study
 
 PAIRS = """category,clean_prompt,corrupt_prompt,clean_target,corrupt_target
 capitals,The capital of France is,The capital of Japan is, Paris, Tokyo
@@ -12,22 +14,35 @@ capitals,The capital of Spain is,The capital of Italy is, Madrid, Rome
 opposites,The opposite of hot is,The opposite of big is, cold, small
 opposites,The opposite of big is,The opposite of long is, small, short
 """
+TWINS = {"gemma-2b": "gemma1", "gemma-3-12b-it": "gemma3_vision"}   # tiny random models of the architectures that the public study used
 
 
 @pytest.fixture(scope="module")
 def results(tiny_folders, tmp_path_factory):
+    "One study made by the library, one by the notebook itself."
     folder = tmp_path_factory.mktemp("report")
     (folder / "few.csv").write_text(PAIRS)
-    study(load(str(tiny_folders["gemma3"]), device="cpu", self_test=False), read_battery(folder / "few.csv"), out=folder / "results" / "gemma3", source="few.csv")
+    for twin, kind in TWINS.items(): shutil.copytree(tiny_folders[kind], folder / twin)
+    study(load(str(folder / "gemma-2b"), device="cpu", self_test=False), read_battery(folder / "few.csv"), out=folder / "results" / "gemma-2b", source=str(folder / "few.csv"))
+    run_notebook(book() / "nbs/reports/study.ipynb", folder / "out.ipynb", model=str(folder / "gemma-3-12b-it"), battery=str(folder / "few.csv"), results=str(folder / "results" / "gemma-3-12b-it"), device="cpu")
     return folder
 
 
-def test_a_report_of_four_pairs(results, monkeypatch):
+def test_the_notebook_makes_the_study_that_it_shows(results):
+    s = load_study(results / "results" / "gemma-3-12b-it")
+    assert s.run["model"] == "gemma-3-12b-it" and s.run["counts"]["pairs_patched"] == 4 and set(s.tables) == {"attention", "attribution", "paths", "circuit", "lens"}
+    assert s.run["layer_kinds"] == ["sliding_attention", "full_attention"] * 2
+
+
+def test_a_report_of_four_pairs_on_the_twins(results, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     site = run_report(results=results / "results", site=results / "site", proc=results / "proc").parent
-    page = (site / "study-gemma3.html").read_text()
-    assert {"index.html", "compare.html", "battery.html", "study-gemma3.html"} <= {p.name for p in site.glob("*.html")}
-    assert "In plain words" in page and page.count('<figure class="bz-chart"') >= 12
-    # the folder of this model is not a name that the report can load again: it says so and goes on
-    assert "gemma3 is not at hand here" in page and "bz-tokens" not in page
-    assert "a comparison needs two" in (site / "compare.html").read_text()
+    pages = {p.name: p.read_text() for p in site.glob("*.html")}
+    assert {"index.html", "compare.html", "battery.html", "performance.html", *(f"{page}-{twin}.html" for page in ("study", "routes") for twin in TWINS)} <= set(pages)
+    for twin in TWINS:
+        where, how = pages[f"study-{twin}.html"], pages[f"routes-{twin}.html"]
+        assert "In plain words" in where and where.count('<figure class="bz-chart"') >= 15 and "controls" in where
+        assert how.count('<figure class="bz-chart"') >= 8
+        # the weights are not where a report of this name would look for them: it says so and goes on
+        assert f"{twin} is not at hand here" in how and "bz-tokens" not in how
+    for i in range(1, 18): assert f"<td>P{i}</td>" in pages["index.html"], f"P{i} has no verdict on the front page"
