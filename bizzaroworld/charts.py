@@ -101,7 +101,7 @@ def _curve_layers(data, colour, axis_title, order):
     y = alt.Y("effect:Q", title="effect (0 none, 1 all)")
     mean = base.transform_filter("datum.kind == 'mean'")
     tip = [alt.Tooltip(f"{colour}:N"), alt.Tooltip("x:Q", title=axis_title), alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
-    zero = base.transform_filter("datum.kind == 'mean'").mark_rule(color="#77777f", strokeDash=[3, 3], strokeWidth=.7).encode(y=alt.datum(0), x=alt.Undefined, color=alt.value("#77777f"))
+    zero = alt.Chart(data).transform_aggregate(n="count()").mark_rule(color="#77777f", strokeDash=[3, 3], strokeWidth=.7).encode(y=alt.datum(0))   # one rule a panel
     return alt.layer(base.transform_filter("datum.kind == 'pair'").mark_line(opacity=.13, strokeWidth=.8, clip=True).encode(y=y, detail="pair:N"),
         mean.mark_area(opacity=.22).encode(y=alt.Y("low:Q"), y2="high:Q"), zero,
         mean.mark_line(strokeWidth=2.4).encode(y=y), mean.mark_circle(size=34, opacity=1).encode(y=y, tooltip=tip))

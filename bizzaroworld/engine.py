@@ -363,6 +363,7 @@ def read_metrics(
         logits = net.logits(final, slice(start, start + block))
         total = torch.logaddexp(total, logits.logsumexp(-1))
         above += (logits > own[:, None]).sum(-1)
+        if start <= target < start + block: above -= (logits[:, target - start] > own).to(above.dtype)  # two products round differently: the target never stands above itself
         mean += logits @ before[start:start + block].exp()  # of the patched logits, under the unpatched distribution
     kl = (before.exp() @ before) - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)

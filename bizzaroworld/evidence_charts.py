@@ -131,8 +131,8 @@ def control_forest(
 )->alt.FacetChart: # a panel for each control
     "What the study's own patches do more than each control: mean difference and interval where they do most."
     if not len(table): raise ValueError("nothing to compare: the table of controls is empty; run the study without --quick")
-    best, null = strongest_places(table, count), table[table.control == "null"]
-    best = best[best.control != "null"]      # it moves nothing: less it, an effect is the effect
+    null = table[table.control == "null"]      # it moves nothing: less it, an effect is the effect
+    best = strongest_places(table[table.control != "null"], count)
     order = [n for n in CONTROL_COLOURS if n in set(best.control.map(CONTROL_NAMES))]
     data = best.assign(who=best.control.map(CONTROL_NAMES))[["who", "place", "direction", "n", "mean", "control_mean", "difference", "low", "high", "d_z"]].round(3).astype({"place": str})
     y, offset = alt.Y("place:O", sort=list(best.place.cat.categories), title=None, axis=alt.Axis(labelLimit=200)), alt.YOffset("direction:N", sort=["noising", "denoising"])

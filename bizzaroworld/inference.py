@@ -9,6 +9,7 @@ __all__ = ['CURVE', 'plain_patches', 'pair_matrix', 'categories', 'resample', 'm
 
 # %% ../nbs/07_inference.ipynb #c002
 import warnings
+from functools import lru_cache
 from typing import NamedTuple
 import numpy as np
 import pandas as pd
@@ -64,14 +65,21 @@ def resample(
     seed:int=0, # of the generator
 )->Int[np.ndarray, "draw pair"]: # how often each pair is drawn
     "Categories with replacement, then pairs within each drawn category."
-    codes = pd.factorize(np.asarray(clusters))[0]
+    return _drawn(tuple(pd.factorize(np.asarray(clusters))[0].tolist()), draws, seed)
+
+@lru_cache(maxsize=8)   # the same pairs are drawn again and again
+def _drawn(codes, draws, seed):
+    "How often each pair is drawn; one array for all who ask, so it cannot be written to."
+    codes = np.array(codes)
     sizes, rng = np.bincount(codes), np.random.default_rng(seed)
     first, order = np.cumsum(sizes) - sizes, np.argsort(codes, kind="stable")
     drawn = rng.integers(len(sizes), size=(draws, len(sizes)))[..., None]      # which categories
     within = (rng.random((draws, len(sizes), sizes.max())) * sizes[drawn]).astype(int)
     used = np.arange(sizes.max()) < sizes[drawn]                               # as many pairs as the category has
     cell = np.arange(draws)[:, None, None] * len(codes) + order[first[drawn] + within]
-    return np.bincount(cell[used], minlength=draws * len(codes)).reshape(draws, -1)
+    counts = np.bincount(cell[used], minlength=draws * len(codes)).reshape(draws, -1)
+    counts.flags.writeable = False
+    return counts
 
 # %% ../nbs/07_inference.ipynb #c017
 def mean(
@@ -226,18 +234,20 @@ def against_controls(
     draws:int=2_000, # bootstrap draws
 )->pd.DataFrame: # one row for each control, curve and layer
     "The study's own patches less a control's, paired by pair: mean, interval, d_z."
-    keys, tables = ["direction", "experiment", "site", "layer", "head"], []
-    real = patches[patches.control.isna() & (patches.window == 1)].groupby(["battery_idx", *keys], dropna=False)[value].mean()
-    for (control, *key), rows in patches[patches.control.notna()].groupby(["control", *keys], dropna=False):
-        other = rows.groupby(["battery_idx", *keys], dropna=False)[value].mean()
-        both = pd.concat([real, other], axis=1, join="inner", keys=["ours", "theirs"]).droplevel(keys)
-        if both.empty: continue
-        difference, clusters = (both.ours - both.theirs).to_numpy(), categories(rows, both.index)
-        found = cluster_bootstrap(difference, clusters, draws=draws)
-        size = cluster_bootstrap(difference, clusters, statistic=effect_size, draws=draws)
-        tables.append(dict(control=control, **dict(zip(keys, key)), n=len(both), mean=both.ours.mean(), control_mean=both.theirs.mean(),
-            difference=found.estimate, low=found.low, high=found.high, d_z=size.estimate, d_z_low=size.low, d_z_high=size.high))
-    return pd.DataFrame(tables)
+    curve, tables = ["direction", "experiment", "site", "head"], []
+    each = lambda rows, name, *more: rows.groupby(["battery_idx", "category", "layer", *curve, *more], dropna=False)[value].mean().rename(name).reset_index()
+    real = each(patches[patches.control.isna() & (patches.window == 1)], "ours")
+    both = each(patches[patches.control.notna() & (patches.window == 1)], "theirs", "control").merge(real)   # paired: pair by pair, layer by layer
+    for key, rows in both.groupby(["control", *curve], dropna=False):
+        ours, theirs = (rows.pivot(index=["battery_idx", "category"], columns="layer", values=c).astype(float) for c in ("ours", "theirs"))
+        difference, clusters = (ours - theirs).to_numpy(), ours.index.get_level_values("category").to_numpy()
+        found, size = (cluster_bootstrap(difference, clusters, statistic=s, draws=draws) for s in (mean, effect_size))
+        numbers = dict(n=len(ours), mean=ours.mean(), control_mean=theirs.mean(), difference=found.estimate, low=found.low, high=found.high, d_z=size.estimate, d_z_low=size.low, d_z_high=size.high)
+        tables.append(pd.DataFrame(numbers, index=ours.columns).reset_index().assign(**dict(zip(["control", *curve], key))))
+    order = ["control", "direction", "experiment", "site", "layer", "head"]
+    if not tables: return pd.DataFrame(columns=order)
+    table = pd.concat(tables, ignore_index=True)
+    return table[[*order, *(c for c in table if c not in order)]]
 
 # %% ../nbs/07_inference.ipynb #c043
 def _t(means):
