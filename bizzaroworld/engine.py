@@ -214,7 +214,7 @@ def plan(
                 start = pair.n_tokens - 1 if s.kind == "knockout" else span[0]  # what is hidden does not change; who looks does
                 rows.append((pair.n_tokens - start, s.entry, pair.n_tokens, KINDS.index(s.kind), s.until, s.head,
                              base, sources[d][i], start, span[0], span[-1] + 1, d, i, j))
-    return torch.tensor(sorted(rows)).reshape(-1, len(COLUMNS))
+    return torch.tensor(sorted(rows), dtype=torch.long).reshape(-1, len(COLUMNS))
 
 # %% ../nbs/05_engine.ipynb #c024
 def changed(net, runs, kind, layer, base, source, position, head):
