@@ -25,6 +25,8 @@ $(VENV)/.setup-done: settings.ini setup.py constraints.txt
 MODELS ?= gemma-3-270m smollm2-135m
 report: setup
 	@for m in $(MODELS); do $(BIN)/bizzaroworld study --model $$m --out results/$$m || exit $$?; done
+	@# one battery of pairs that all of them know, for the comparison
+	@if [ -n "$(word 2,$(MODELS))" ]; then for m in $(MODELS); do $(BIN)/bizzaroworld study --model $$m --battery shared --experiments 1,3 --out results/shared/$$m || exit $$?; done; fi
 	$(BIN)/bizzaroworld report --results results --site _site
 
 site: setup

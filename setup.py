@@ -24,7 +24,7 @@ setup(
     # data/ stays at the top level for readers; installed, it travels inside the package
     packages=["bizzaroworld", "bizzaroworld.data"],
     package_dir={"bizzaroworld.data": "data"},
-    package_data={"bizzaroworld.data": ["*.csv", "*.json", "shapes/*.json"]},
+    package_data={"bizzaroworld.data": ["*.csv", "*.json", "shapes/*.json", "bench/*.json"]},
     install_requires=cfg["requirements"].split(),
     extras_require={"embedded": cfg["embedded_requirements"].split(), "bench": cfg["bench_requirements"].split(), "dev": cfg["dev_requirements"].split()},
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["bizzaroworld=bizzaroworld._modidx:d"]},

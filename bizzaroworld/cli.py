@@ -44,6 +44,7 @@ def parser():
     p.add_argument("--out", metavar="DIR", help="folder for the results (default: RESULTS/MODEL)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--quick", action="store_true", help="the six experiments alone: no controls, maps, routes, circuits")
+    p.add_argument("--experiments", metavar="E,E", help="only these of the six, such as 1,3; implies --quick")
     p = command("report", "notebooks and site from what is in the results", "results")
     p.add_argument("--site", default="_site", metavar="DIR", help="where the site goes (default: _site)")
     p.add_argument("--render-only", action="store_true", help="render again without recomputing")
@@ -128,15 +129,17 @@ def _some_valid(table, source, name):
 # %% ../nbs/12_cli.ipynb #c019
 def _study(args):
     "Run the study of a model, and say where it is."
-    from bizzaroworld.experiments import SELECTIONS, select
+    from bizzaroworld.experiments import EXPERIMENTS, SELECTIONS, patches_of, select
     from bizzaroworld.study import study
     if args.selection not in SELECTIONS: select(None, args.selection)
+    chosen = tuple(args.experiments.split(",")) if args.experiments else tuple(EXPERIMENTS)
+    for e in chosen: patches_of(e, 0, 0)
     table, source = _battery_file(args)
     if table is not None: _some_valid(table, source, args.model)
     from bizzaroworld.models import load
     model = load(args.model, device=args.device, dtype=args.dtype)
     out = Path(args.out or Path(args.results)/Path(args.model).name)
-    done = study(model, table, out=out, selection=args.selection, source=source, seed=args.seed, quick=args.quick, progress=progress_line(args.model, 60 if table is None else len(table)))
+    done = study(model, table, out=out, selection=args.selection, source=source, seed=args.seed, quick=args.quick, experiments=chosen, progress=progress_line(args.model, 60 if table is None else len(table)))
     counts = done.run["counts"]
     summary = dict(model=args.model, out=str(out), pairs=counts["pairs_patched"], rows=counts["rows"], noise_floor=done.run["noise_floor"], seconds=done.run["seconds"], peak_memory_bytes=done.run["peak_memory_bytes"])
     if args.json: return summary

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from .facts import InputError
-from .patching import DIRECTIONS, Patch, runs, target_ids, token_indices
+from .patching import DIRECTIONS, Patch, runs, target_ids, token_indices, wider
 
 # %% ../nbs/05_engine.ipynb #c007
 def unwrap(module):
@@ -137,7 +137,8 @@ class Network:
 
     def readout(self, final, ids):
         "Float32 logits `[row, k]` of each row's own vocabulary rows `ids`, from the residual stream after the last layer."
-        logits = torch.einsum("rkd,rd->rk", self.unembed.weight[ids].float(), self.norm(final).float())
+        wide = wider(self.device)
+        logits = torch.einsum("rkd,rd->rk", self.unembed.weight[ids].to(wide), self.norm(final).to(wide)).float()
         return self.cap(logits if self.unembed.bias is None else logits + self.unembed.bias[ids].float())
 
     def logits(self, final, rows=slice(None)):

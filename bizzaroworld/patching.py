@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SITES', 'ROUTES', 'OF_A_HEAD', 'IN_WINDOWS', 'POSITIONS', 'DIRECTIONS', 'Patch', 'token_indices', 'target_ids',
-           'readout', 'hooked_ld', 'runs', 'hide', 'hooks_of', 'patch_one', 'patch_each', 'noise_floor']
+           'wider', 'readout', 'hooked_ld', 'runs', 'hide', 'hooks_of', 'patch_one', 'patch_each', 'noise_floor']
 
 # %% ../nbs/04_patching.ipynb #c002
 from dataclasses import dataclass
@@ -61,6 +61,10 @@ def target_ids(pair:Pair)->list[int]: # clean, corrupt
     "The two vocabulary rows that a pair's logit difference reads."
     return [pair.clean_target_id, pair.corrupt_target_id]
 
+def wider(device):
+    "The number format in which the few products of a readout are summed, so that their order does not show in float32; Apple's GPUs have no float64."
+    return torch.float32 if torch.device(device).type == "mps" else torch.float64
+
 def readout(
     model, # a bridge
     normed:Float[torch.Tensor, "row d_model"], # output of the final norm
@@ -68,7 +72,8 @@ def readout(
 )->Float[torch.Tensor, "row k"]:
     "The logits of a few vocabulary rows, in float32."
     weight, bias = model.unembed.original_component.weight, getattr(model.unembed.original_component, "bias", None)
-    logits = torch.einsum("rkd,rd->rk", weight[ids].float(), normed.float())
+    wide = wider(normed.device)
+    logits = torch.einsum("rkd,rd->rk", weight[ids].to(wide), normed.to(wide)).float()
     if bias is not None: logits = logits + bias[ids].float()
     cap = getattr(model.original_model.config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.tanh(logits / cap)

@@ -19,7 +19,7 @@ from .facts import InputError, data_path
 from .engine import Network, patch_all
 from .controls import CONTROLS
 from . import circuit, lens, routing
-from .experiments import choose_battery, Chosen, noise_floor, random_heads, run_control, run_experiments, run_maps, run_routes, select, triage
+from .experiments import choose_battery, Chosen, EXPERIMENTS, noise_floor, patches_of, random_heads, run_control, run_experiments, run_maps, run_routes, select, triage
 
 # %% ../nbs/06a_study.ipynb #c005
 def write_whole(
@@ -68,12 +68,12 @@ def load_study(
                  {t: pd.read_parquet(folder/f"{t}.parquet") for t in TABLES if (folder/f"{t}.parquet").is_file()})
 
 # %% ../nbs/06a_study.ipynb #c010
-def settings_of(model, battery_table, source, selection, seed, quick):
+def settings_of(model, battery_table, source, selection, seed, quick, experiments):
     "All that can change the numbers of a study."
     content = Path(source).read_bytes() if Path(source).is_file() else battery_table.to_csv(index=False).encode()
     p = next(model.original_model.parameters())
     return dict(model=model.study_name, revision=str(model.revision), dtype=str(p.dtype).removeprefix("torch."), device=p.device.type,
-                battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick, package=__version__)
+                battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick, experiments=list(experiments), package=__version__)
 
 def versions():
     "Versions of what the numbers depend on."
@@ -101,12 +101,13 @@ def parts_of(
     few, # list of `Pair`: the strongest of each category
     *,
     seed:int=0, # of the controls
-    quick:bool=False, # the six experiments and LD alone
+    quick:bool=False, # LD alone, and nothing beside the six experiments
+    experiments=tuple(EXPERIMENTS), # which of the six
 )->list: # `(name, pairs, function of a progress function)`, each giving rows of the tidy table
     "What a study consists of, in parts that are done one after the other."
     def part(function, some, *words, **options): return lambda progress: function(name, net, some, *words, progress=progress, **options)
     rest = pairs if quick else [p for p in pairs if p not in few]
-    plain = [(f"{start:05d}", some, part(run_experiments, some)) for start in range(0, len(rest), PART) for some in [rest[start:start + PART]]]
+    plain = [(f"{start:05d}", some, part(run_experiments, some, experiments=experiments)) for start in range(0, len(rest), PART) for some in [rest[start:start + PART]]]
     if quick: return plain
     wrong = [(kind, some, part(run_control, some, kind, pool=pairs, seed=seed)) for kind in CONTROLS for some in [few[:FLOOR] if kind == "null" else few]]
     return [("first", few, part(run_experiments, few, metrics=True)), *plain, *wrong, ("maps", few[:MAPS], part(run_maps, few[:MAPS])), ("routes", few[:ROUTES], part(run_routes, few[:ROUTES]))]
@@ -166,20 +167,23 @@ def study(
     source:str="default", # how the battery is called in `run.json`
     seed:int=0, # of everything that draws
     quick:bool=False, # the six experiments and LD alone: no controls, maps, routes, circuits
+    experiments=tuple(EXPERIMENTS), # which of the six; fewer than all are quick
     progress=None, # called with the share done
 )->Study:
     "Run all experiments on a battery and leave a finished study in `out`; read it where it is there already."
-    select(pd.DataFrame(columns=["category"]), selection)   # an unknown one is refused before anything is computed
+    select(pd.DataFrame(columns=["category"]), selection)   # what is unknown is refused before anything is computed
+    for e in experiments: patches_of(e, 0, 0)
+    quick = quick or set(experiments) != set(EXPERIMENTS)
     began, out, net, name = time.perf_counter(), Path(out), Network(model), model.study_name
     chosen = choose_battery(model, net, table, source=source)
-    settings = settings_of(model, chosen.table, source, selection, seed, quick)
+    settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments)
     if found := finished_study(out, settings): return found
     ranked = select(triage(net, chosen.battery), selection)
     pairs, few = ([p for p in chosen.battery.pairs if p.battery_idx in set(t.battery_idx)] for t in (ranked, select(ranked, "B")))
-    patches, files = run_parts(parts_of(name, net, pairs, few, seed=seed, quick=quick), out, settings, progress)
+    patches, files = run_parts(parts_of(name, net, pairs, few, seed=seed, quick=quick, experiments=experiments), out, settings, progress)
     if not quick: patches = pd.concat([patches, random_heads(patches, seed=seed)], ignore_index=True)
     tables, left_out = ({}, {}) if quick else beside(name, net, pairs, few, patches, seed=seed)
-    run = {**settings, "settings": settings, "battery": source, "versions": versions(), "git_commit": git_commit(), "noise_floor": noise_floor(net, pairs[:8]),
+    run = {**settings, "settings": settings, "battery": source, "versions": versions(), "git_commit": git_commit(), "noise_floor": noise_floor(net, pairs[:2]),
            "n_layers": model.cfg.n_layers, "n_heads": model.cfg.n_heads, "layer_kinds": [l.kind or "full_attention" for l in net.layers],
            "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs), pairs_patched=len(pairs), pairs_beside=0 if quick else len(few), rows=len(patches)),
            "left_out": left_out, "peak_memory_bytes": peak_memory(settings["device"]), "seconds": round(time.perf_counter() - began, 2)}
