@@ -178,7 +178,7 @@ def phase_table(
         columns = dict(direction=direction, phase=["storage", "routing", "readout"], n_layers=n)
         for k, name in enumerate(("first", "last", "layers")):
             for end, part in zip(("", "_low", "_high"), found): columns[name + end] = pd.array(part[:, k].round(), dtype="Int64") if np.isnan(part[:, k]).any() else part[:, k].round().astype(int)   # one pair has no interval
-        columns |= {f"{name}_depth{end}": relative_depth(columns[name + end], n) for name in ("first", "last") for end in ("", "_low", "_high")}
+        columns |= {f"{name}_depth{end}": relative_depth(pd.Series(columns[name + end]).astype("Float64").to_numpy(float, na_value=np.nan), n) for name in ("first", "last") for end in ("", "_low", "_high")}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 
