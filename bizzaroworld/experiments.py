@@ -32,8 +32,7 @@ def final_logits(
     "Logits of the whole vocabulary at the last token of each prompt."
     for start in range(0, len(tokens), batch):
         normed = net.norm(Runs(net, tokens[start:start + batch]).final())
-        logits = net.unembed(normed).float()
-        yield logits if net.softcap is None else net.softcap * torch.tanh(logits / net.softcap)
+        yield net.cap(net.unembed(normed).float())
 
 # %% ../nbs/06_experiments.ipynb #c006
 def baselines(
