@@ -22,11 +22,13 @@ $(VENV)/.setup-done: settings.ini setup.py constraints.txt
 	@if [ -d .git ]; then $(BIN)/nbdev_install_hooks >/dev/null; fi
 	touch $@
 
+# STUDY=--quick leaves out controls, other metrics, maps, routes and circuits
 MODELS ?= gemma-3-270m smollm2-135m
+STUDY ?=
 report: setup
-	@for m in $(MODELS); do $(BIN)/bizzaroworld study --model $$m --out results/$$m || exit $$?; done
+	@for m in $(MODELS); do $(BIN)/bizzaroworld study --model $$m $(STUDY) || exit $$?; done
 	@# one battery of pairs that all of them know, for the comparison
-	@if [ -n "$(word 2,$(MODELS))" ]; then pids=; for m in $(MODELS); do OMP_NUM_THREADS=1 $(BIN)/bizzaroworld study --model $$m --battery shared --experiments 1,3 --out results/shared/$$m & pids="$$pids $$!"; done; for p in $$pids; do wait $$p || exit $$?; done; fi
+	@if [ -n "$(word 2,$(MODELS))" ]; then pids=; for m in $(MODELS); do OMP_NUM_THREADS=1 $(BIN)/bizzaroworld study --model $$m --battery shared --experiments 1,3 & pids="$$pids $$!"; done; for p in $$pids; do wait $$p || exit $$?; done; fi
 	$(BIN)/bizzaroworld report --results results --site _site
 
 site: setup

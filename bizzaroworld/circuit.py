@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids
-from .engine import Layer, Network, Runs, attend, project
+from .engine import Layer, Network, Runs, attend, on_each_core, project
 
 # %% ../nbs/05c_circuit.ipynb #c005
 def components(
@@ -93,7 +93,7 @@ def masked_ld(
     pairs, # list of `Pair`
     mask:Float[torch.Tensor, "pair circuit component"], # 1 keeps, 0 replaces; `circuit` may also be one for all pairs
     *,
-    budget:int=4096, # tokens that go through a layer at once
+    budget:int=2048, # tokens that go through a layer at once
 )->Float[torch.Tensor, "pair circuit"]: # logits, differentiable in the mask
     "LD of each pair when only a circuit is left of the model."
     mask = mask.expand(len(pairs), -1, -1).flatten(0, 1)
@@ -101,13 +101,14 @@ def masked_ld(
     ids = torch.tensor([target_ids(p) for p in pairs], device=mask.device)
     start = torch.tensor([first_difference(p) for p in pairs], device=mask.device)
     pair = torch.arange(len(pairs), device=mask.device).repeat_interleave(each)
-    tokens, rows, found = (own.lengths - start)[pair], [], []
-    for n in tokens.unique().tolist():
-        for part in (tokens == n).nonzero()[:, 0].split(max(1, budget // n)):
-            final = masked_rows(net, rope, own, other, pair[part], start[pair[part]], n, mask[part])
-            logits = net.readout(final, ids[pair[part]])
-            rows.append(part); found.append(logits[:, 0] - logits[:, 1])
-    return torch.cat(found)[torch.cat(rows).argsort()].view(len(pairs), each)
+    tokens = (own.lengths - start)[pair]
+    def part_ld(job):
+        n, part = job
+        logits = net.readout(masked_rows(net, rope, own, other, pair[part], start[pair[part]], n, mask[part]), ids[pair[part]])
+        return logits[:, 0] - logits[:, 1]
+    parts = [(n, part) for n in tokens.unique().tolist() for part in (tokens == n).nonzero()[:, 0].split(max(1, budget // n))]
+    found = on_each_core(part_ld, parts, mask.device)
+    return torch.cat(found)[torch.cat([part for _, part in parts]).argsort()].view(len(pairs), each)
 
 # %% ../nbs/05c_circuit.ipynb #c022
 def attribution(

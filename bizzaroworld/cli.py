@@ -41,7 +41,7 @@ def parser():
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device", "json", "results")
     p = command("study", "run the study of a model", "model", "battery", "device", "json", "results")
     p.add_argument("--selection", default="C", metavar="A|B|C", help="A: 15 strongest pairs; B: best of each category; C: all (default)")
-    p.add_argument("--out", metavar="DIR", help="folder for the results (default: RESULTS/MODEL)")
+    p.add_argument("--out", metavar="DIR", help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--quick", action="store_true", help="the six experiments alone: no controls, maps, routes, circuits")
     p.add_argument("--experiments", metavar="E,E", help="only these of the six, such as 1,3; implies --quick")
@@ -138,7 +138,7 @@ def _study(args):
     if table is not None: _some_valid(table, source, args.model)
     from bizzaroworld.models import load
     model = load(args.model, device=args.device, dtype=args.dtype)
-    out = Path(args.out or Path(args.results)/Path(args.model).name)
+    out = Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/Path(args.model).name)
     done = study(model, table, out=out, selection=args.selection, source=source, seed=args.seed, quick=args.quick, experiments=chosen, progress=progress_line(args.model, 60 if table is None else len(table)))
     counts = done.run["counts"]
     summary = dict(model=args.model, out=str(out), pairs=counts["pairs_patched"], rows=counts["rows"], noise_floor=done.run["noise_floor"], seconds=done.run["seconds"], peak_memory_bytes=done.run["peak_memory_bytes"])

@@ -104,11 +104,13 @@ def control(
     *,
     pool=None, # list of `Pair` whose runs may lend; `pairs` if not given
     seed:int=0, # of all draws
+    metrics:bool=False, # the others beside LD
     progress=None, # called with the share done
 )->tuple: # the pairs that have this control, and `Patched`
     "The same patches with the wrong thing in its place, in both directions."
     if name not in CONTROLS: raise InputError(f"unknown control {name!r}: use one of {', '.join(CONTROLS)}")
+    if name == "wrong_position" and any(p.site != "knockout" for p in patches): pairs = [p for p in pairs if p.entity_span[1] < p.n_tokens - 1]
     kept, every, sources = givers(net, pairs, pool or pairs, name, seed)
     if not kept: return [], None
     if name == "wrong_position": patches = [replace(p, position="elsewhere") for p in patches]
-    return kept, patch_all(net, kept, patches, every=every, sources=sources, progress=progress)
+    return kept, patch_all(net, kept, patches, every=every, sources=sources, metrics=metrics, progress=progress)

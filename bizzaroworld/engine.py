@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'COLUMNS', 'METRICS', 'unwrap', 'Norm', 'rotate', 'Layer', 'project', 'attend', 'Network', 'Runs', 'State',
-           'state_of', 'plan', 'changed', 'enter', 'Edits', 'advance', 'in_parts', 'sweep', 'Patched', 'other_run',
-           'read_difference', 'read_metrics', 'all_metrics', 'patch_all']
+           'state_of', 'plan', 'changed', 'enter', 'Edits', 'advance', 'in_parts', 'on_each_core', 'climb', 'sweep',
+           'Patched', 'other_run', 'read_difference', 'read_metrics', 'all_metrics', 'patch_all']
 
 # %% ../nbs/05_engine.ipynb #c002
-import inspect
+import inspect, threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
@@ -141,10 +142,10 @@ class Network:
         logits = torch.einsum("rkd,rd->rk", self.unembed.weight[ids].to(wide), self.norm(final).to(wide)).float()
         return self.cap(logits if self.unembed.bias is None else logits + self.unembed.bias[ids].float())
 
-    def logits(self, final, rows=slice(None)):
-        "Float32 logits `[row, vocab]` of a block of the vocabulary, from the residual stream after the last layer."
-        bias = None if self.unembed.bias is None else self.unembed.bias[rows].float()
-        return self.cap(F.linear(self.norm(final).float(), self.unembed.weight[rows].float(), bias))
+    def logits(self, normed, words=slice(None)):
+        "Float32 logits `[row, word]` of a block of the vocabulary, from the residual stream after the last layer and its norm."
+        bias = None if self.unembed.bias is None else self.unembed.bias[words].float()
+        return self.cap(F.linear(normed.float(), self.unembed.weight[words].float(), bias))
 
 # %% ../nbs/05_engine.ipynb #c017
 class Runs:
@@ -308,9 +309,28 @@ def in_parts(function, count, size):
     return size
 
 # %% ../nbs/05_engine.ipynb #c034
-def sweep(net, runs, rows, budget, progress=None):
-    "The residual stream `[row, d_model]` after the last layer, at the final token of each planned row."
-    rows = rows.to(net.device)
+def on_each_core(
+    function, # of a job
+    jobs, # list
+    device, # where tensors are
+)->list: # results in the order of the jobs
+    "Do the jobs in threads that compute on one core each; one after the other on a GPU, or where there is one job."
+    cores = torch.get_num_threads()
+    if cores == 1 or len(jobs) < 2 or torch.device(device).type != "cpu": return [function(job) for job in jobs]
+    stopped, inference = threading.Event(), torch.is_inference_mode_enabled()
+    def alone(job):
+        if stopped.is_set(): return
+        torch.set_num_threads(1)   # of this thread
+        with torch.inference_mode(inference): return function(job)
+    pool = ThreadPoolExecutor(cores)
+    try: return list(pool.map(alone, jobs))
+    finally:
+        stopped.set(); pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(cores)
+
+# %% ../nbs/05_engine.ipynb #c037
+def climb(net, runs, rows, budget, progress=None):
+    "`sweep` on one core, or on one GPU."
     final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
     rope, levels = net.rope(runs.length), len(net.layers)
     groups = [(n, (rows[:, 0] == n).nonzero()[:, 0]) for n in rows[:, 0].unique().tolist()]
@@ -327,7 +347,16 @@ def sweep(net, runs, rows, budget, progress=None):
         final[where] = x[:, -1]
     return final
 
-# %% ../nbs/05_engine.ipynb #c035
+def sweep(net, runs, rows, budget, progress=None):
+    "The residual stream `[row, d_model]` after the last layer, at the final token of each planned row."
+    rows = rows.to(net.device)
+    shares = torch.get_num_threads() if net.device.type == "cpu" and rows[:, 0].sum() > budget else 1
+    final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
+    def share(i): final[i::shares] = climb(net, runs, rows[i::shares], budget, progress if i == 0 else None)   # every so many rows: equal work
+    on_each_core(share, range(shares), net.device)
+    return final
+
+# %% ../nbs/05_engine.ipynb #c038
 @dataclass(frozen=True)
 class Patched:
     "Logit differences of patched and unpatched runs, in logits."
@@ -345,7 +374,7 @@ def read_difference(net, final, ids):
     logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))] or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
-# %% ../nbs/05_engine.ipynb #c037
+# %% ../nbs/05_engine.ipynb #c040
 METRICS = ("log_probability", "kl_divergence", "rank")
 
 def read_metrics(
@@ -358,14 +387,15 @@ def read_metrics(
 ): # `[row, metric]`, columns as in `METRICS`
     "Log-probability and rank of the clean target, and KL divergence from the unpatched run in nats, in float32."
     own = net.readout(final, torch.full((len(final), 1), target, device=final.device))[:, 0]
-    before = net.logits(unpatched[None])[0].log_softmax(-1)
+    normed, before = net.norm(final), net.logits(net.norm(unpatched[None]))[0].log_softmax(-1)
     total, above, mean = torch.full_like(own, float("-inf")), torch.zeros_like(own), torch.zeros_like(own)
     for start in range(0, len(before), block):
-        logits = net.logits(final, slice(start, start + block))
-        total = torch.logaddexp(total, logits.logsumexp(-1))
-        above += (logits > own[:, None]).sum(-1)
-        if start <= target < start + block: above -= (logits[:, target - start] > own).to(above.dtype)  # two products round differently: the target never stands above itself
+        logits = net.logits(normed, slice(start, start + block))
         mean += logits @ before[start:start + block].exp()  # of the patched logits, under the unpatched distribution
+        most = logits.amax(-1)
+        if over := (most > own).any(): above += (logits > own[:, None]).sum(-1)
+        if over and start <= target < start + block: above -= (logits[:, target - start] > own).to(above.dtype)  # two products round differently: the target never stands above itself
+        total = torch.logaddexp(total, most + logits.sub_(most[:, None]).exp_().sum(-1).log_())
     kl = (before.exp() @ before) - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)
 
@@ -373,12 +403,13 @@ def all_metrics(net, final, rows, every, ids):
     "`read_metrics` of all rows, run by run, on the CPU."
     base, unpatched = rows[:, COLUMNS.index("base")], every.final()
     found = torch.empty(len(rows), len(METRICS))
-    for run in base.unique().tolist():
-        for mine in (base == run).nonzero()[:, 0].split(512):
-            found[mine] = read_metrics(net, final[mine], unpatched[run], int(ids[run % len(ids), 0])).cpu()
+    def read(job):
+        run, mine = job
+        found[mine] = read_metrics(net, final[mine], unpatched[run], int(ids[run % len(ids), 0])).cpu()
+    on_each_core(read, [(run, mine) for run in base.unique().tolist() for mine in (base == run).nonzero()[:, 0].split(512)], net.device)
     return found
 
-# %% ../nbs/05_engine.ipynb #c039
+# %% ../nbs/05_engine.ipynb #c042
 @torch.inference_mode()
 def patch_all(
     model, # a bridge, or a `Network`

@@ -64,17 +64,17 @@ PLACE = {"1": "final", "2A": "final", "2B": "entity", "3": "entity"}
 def paired(
     table:pd.DataFrame, # rows of a patches table, with controls
 )->pd.DataFrame: # rows of the pairs that all controls have
-    "The same pairs for all; a control of fewer than half of the pairs has no say and keeps those that it has."
+    "The same pairs for all; a control of fewer than three quarters of the pairs has no say and keeps those that it has."
     have = table[table.control.notna()].groupby("control").battery_idx.agg(set)
     if not len(have): raise ValueError("nothing to compare: no row has a control; run the study without --quick")
     every = set.union(*have)
-    common = set.intersection(*(s for s in have if 2*len(s) >= len(every)))
+    common = set.intersection(*(s for s in have if 4*len(s) >= 3*len(every)))
     if not common: raise ValueError(f"no pair has all of the controls {', '.join(have.index)}; draw them one by one")
     return table[table.battery_idx.isin(common)]
 
 # %% ../nbs/10d_evidence_charts.ipynb #c015
 def misplaced(patches, pairs):
-    "Where the wrong position is, as words; before the entity it is no test of a residual patch, for both runs are alike there."
+    "Where the wrong position of a knock-out is, as words."
     first = lambda rows: rows[rows.battery_idx.isin(pairs)].groupby("battery_idx").token_index.min()
     wrong = first(patches[patches.control == "wrong_position"])
     before = int((wrong < first(patches[patches.position == "entity"]).reindex(wrong.index)).sum())
@@ -105,7 +105,7 @@ def control_bands(
     colours = {w: CONTROL_COLOURS.get(w, "#555560") for w in dict.fromkeys([*CONTROL_COLOURS, *data.who]) if w in set(data.who)}
     panels = [p for p in (f"{place}, {d}" for place in ("entity", "final") for d in ("noising", "denoising")) if p in set(data.panel)]
     chart = titled(in_panels(band_layers(data, colours, LAYER), "panel", panels, columns=2), title or "The same patch with the wrong thing in its place",
-        f"{describe(table)}{counted(table, CONTROL_NAMES)}, the same for all curves. {site}, experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. Thick: the activation comes from the pair's other run; dashed: controls. Wrong position: {misplaced(patches, table.battery_idx)}. "
+        f"{describe(table)}{counted(table, CONTROL_NAMES)}, the same for all curves. {site}, experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. Thick: the activation comes from the pair's other run; dashed: controls. Wrong position: a token between entity and final token, where there is one. "
         "Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 

@@ -269,11 +269,12 @@ def run_control(
     *,
     pool=None, # list of `Pair` whose runs may lend
     seed:int=0, # of all draws
+    metrics:bool=False, # the others beside LD
     progress=None, # called with the share done
 )->pd.DataFrame: # the tidy table
     "One control of experiments 1, 2A, 2B and 3."
     patches = [(e, p) for e, sites in CONTROLLED.items() for p in patches_of(e, *shape_of(net)) if p.site in sites]
-    kept, result = control(net, pairs, [p for _, p in patches], kind, pool=pool, seed=seed, progress=progress)
+    kept, result = control(net, pairs, [p for _, p in patches], kind, pool=pool, seed=seed, metrics=metrics, progress=progress)
     return tidy(name, kept, elsewhere(patches) if kind == "wrong_position" else patches, result, control=kind)
 
 def random_heads(

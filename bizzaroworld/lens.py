@@ -33,10 +33,10 @@ def lens_rank(
     block:int=16384, # vocabulary rows at once
 )->Int[torch.Tensor, "row"]: # 1 is the top
     "Rank of a target among the whole vocabulary, read straight from the residual stream."
-    own = net.readout(states, target[:, None])
+    own, normed = net.readout(states, target[:, None]), net.norm(states)
     above = torch.zeros(len(states), dtype=torch.long, device=states.device)
     for start in range(0, len(net.unembed.weight), block):
-        logits = net.logits(states, slice(start, start + block))
+        logits = net.logits(normed, slice(start, start + block))
         mine = target - start   # a matrix product rounds otherwise than a dot product: the target never stands above itself
         inside = (mine >= 0) & (mine < logits.shape[1])
         logits[inside, mine[inside]] = float("-inf")

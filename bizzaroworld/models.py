@@ -16,7 +16,6 @@ import pandas as pd
 from jaxtyping import Float
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from transformer_lens.model_bridge import TransformerBridge
 from .facts import InputError
 from .weights import (ModelSpec, PACKAGES, SUMS, at_hand, cache_folder, embedded_folder, known_model,
     known_models, locate, one_line, quiet)
@@ -197,6 +196,7 @@ class SelfTestError(RuntimeError):
 
 def _wrap(model, tokenizer, name, dtype, device):
     "The bridge around a plain model."
+    from transformer_lens.model_bridge import TransformerBridge   # slow to import, and only needed here
     known = tokenizer.init_kwargs.get("add_bos_token")
     tokenizer.init_kwargs["add_bos_token"] = True   # read as "has its BOS already": the tokenizer is then kept as it is
     try:
@@ -491,7 +491,7 @@ def load(
     device:str="auto", # as for `pick_device`
     dtype:str="auto", # `auto`, `float32`, `bfloat16` or `float16`
     self_test:bool=True, # check the model before it is handed over
-)->TransformerBridge:
+)->"TransformerBridge":
     "A wrapped model that has passed its self-tests, with `study_name`, `revision`, `spec_dtype` and `checks` on it."
     device = pick_device(device)
     if dtype not in ("auto", *DTYPES): pick_dtype(dtype, device=device)

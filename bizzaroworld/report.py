@@ -273,7 +273,7 @@ def report_jobs(
         run = json.loads((folder/"run.json").read_text())
         jobs += [(f"reports/{page}", executed/f"{page}-{folder.name}.ipynb", dict(results=str(folder), **{k: run[k] for k in keys}))
                  for page, keys in (("study", ("model", "selection", "seed", "dtype", "device")), ("routes", ("model",)))]
-    return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n in ("index", "reports/compare", "battery", "reports/performance")]
+    return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n in ("reports/compare", "battery", "index", "reports/performance")]
 
 def side_by_side(
     jobs:list, # from `report_jobs`
