@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from .facts import InputError
+from .metrics import log_probabilities
 from .patching import DIRECTIONS, Patch, runs, target_ids, token_indices, wider
 
 # %% ../nbs/05_engine.ipynb #c007
@@ -380,33 +381,36 @@ METRICS = ("log_probability", "kl_divergence", "rank")
 def read_metrics(
     net, # the model
     final, # `[row, d_model]` residual stream after the last layer
-    unpatched, # `[d_model]` the same of the run that these rows patch
-    target:int, # the clean target
+    unpatched, # `[run, d_model]` the same of unpatched runs
+    run, # `[row]` which of them each row patches
+    target, # `[row]` the clean target
     *,
     block:int=1024, # vocabulary rows at once; their logits stay in the cache
 ): # `[row, metric]`, columns as in `METRICS`
     "Log-probability and rank of the clean target, and KL divergence from the unpatched run in nats, in float32."
-    own = net.readout(final, torch.full((len(final), 1), target, device=final.device))[:, 0]
-    normed, before = net.norm(final), net.logits(net.norm(unpatched[None]))[0].log_softmax(-1)
+    own = net.readout(final, target[:, None])[:, 0]
+    normed, before = net.norm(final), log_probabilities(net.logits(net.norm(unpatched)))
+    chance = before.exp()
     total, above, mean = torch.full_like(own, float("-inf")), torch.zeros_like(own), torch.zeros_like(own)
-    for start in range(0, len(before), block):
+    for start in range(0, before.shape[1], block):
         logits = net.logits(normed, slice(start, start + block))
-        mean += logits @ before[start:start + block].exp()  # of the patched logits, under the unpatched distribution
+        mean += (logits @ chance[:, start:start + block].T).gather(1, run[:, None])[:, 0]  # of the patched logits, under the unpatched distribution
         most = logits.amax(-1)
-        if over := (most > own).any(): above += (logits > own[:, None]).sum(-1)
-        if over and start <= target < start + block: above -= (logits[:, target - start] > own).to(above.dtype)  # two products round differently: the target never stands above itself
+        if (most > own).any(): above += (logits > own[:, None]).sum(-1)
+        here = ((target >= start) & (target < start + block)).nonzero()[:, 0]
+        above[here] -= (logits[here, target[here] - start] > own[here]).to(above.dtype)  # two products round differently: the target never stands above itself
         total = torch.logaddexp(total, most + logits.sub_(most[:, None]).exp_().sum(-1).log_())
-    kl = (before.exp() @ before) - mean + total
+    kl = (chance * before).sum(-1)[run] - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)
 
 def all_metrics(net, final, rows, every, ids):
-    "`read_metrics` of all rows, run by run, on the CPU."
+    "`read_metrics` of all rows, on the CPU; rows of one unpatched run stand together."
     base, unpatched = rows[:, COLUMNS.index("base")], every.final()
     found = torch.empty(len(rows), len(METRICS))
-    def read(job):
-        run, mine = job
-        found[mine] = read_metrics(net, final[mine], unpatched[run], int(ids[run % len(ids), 0])).cpu()
-    on_each_core(read, [(run, mine) for run in base.unique().tolist() for mine in (base == run).nonzero()[:, 0].split(512)], net.device)
+    def read(mine):
+        runs, run = base[mine].unique(return_inverse=True)
+        found[mine] = read_metrics(net, final[mine], unpatched[runs], run.to(final.device), ids[base[mine] % len(ids), 0]).cpu()
+    on_each_core(read, base.argsort(stable=True).split(512), net.device)
     return found
 
 # %% ../nbs/05_engine.ipynb #c042

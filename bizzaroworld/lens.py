@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from .patching import target_ids, token_indices
-from .engine import Network, Runs
+from .engine import Network, Runs, on_each_core
 
 # %% ../nbs/05d_lens.ipynb #c005
 def read_lens(
@@ -18,9 +18,11 @@ def read_lens(
     runs:Runs, # unpatched runs
     position:Int[torch.Tensor, "run"], # the token of each run that is read
     ids:Int[torch.Tensor, "run 2"], # clean and corrupt target
+    *,
+    rows:Int[torch.Tensor, "run"]|None=None, # which runs; all, in order, if not given
 )->Float[torch.Tensor, "run layer"]: # logits; layer 0 is the embedding, the last column the model's own LD if the last token is read
     "LD by the logit lens: final norm and unembedding on the residual stream before each layer, then after the last."
-    run = torch.arange(len(position), device=position.device)
+    run = torch.arange(len(position), device=position.device) if rows is None else rows
     logits = torch.stack([net.readout(state[run, position], ids) for state in runs.pre], 1)
     return logits[..., 0] - logits[..., 1]
 
@@ -30,7 +32,7 @@ def lens_rank(
     states:Float[torch.Tensor, "row d_model"], # of the residual stream
     target:Int[torch.Tensor, "row"], # a token of each
     *,
-    block:int=16384, # vocabulary rows at once
+    block:int=1024, # vocabulary rows at once; their logits stay in the cache
 )->Int[torch.Tensor, "row"]: # 1 is the top
     "Rank of a target among the whole vocabulary, read straight from the residual stream."
     own, normed = net.readout(states, target[:, None]), net.norm(states)
@@ -40,7 +42,7 @@ def lens_rank(
         mine = target - start   # a matrix product rounds otherwise than a dot product: the target never stands above itself
         inside = (mine >= 0) & (mine < logits.shape[1])
         logits[inside, mine[inside]] = float("-inf")
-        above += (logits > own).sum(-1)
+        if (logits.amax(-1, keepdim=True) > own).any(): above += (logits > own).sum(-1)
     return 1 + above
 
 # %% ../nbs/05d_lens.ipynb #c013
@@ -53,17 +55,21 @@ def lens(
     *,
     name:str, # the model's
     ranks:bool=True, # also the clean target's rank, at the final token of the clean run
+    runs:Runs|None=None, # the clean runs, then the corrupt ones, where they are at hand
 )->pd.DataFrame: # `model, battery_idx, category, run, position, layer, ld, rank`
     "Logit lens at the entity's last and the final token, on both runs; `layer` is the one just passed, -1 the embedding."
-    ids, parts = torch.tensor([target_ids(p) for p in pairs], device=net.device), []
-    for run in ("clean", "corrupt"):
-        runs = Runs(net, [getattr(p, f"{run}_tokens") for p in pairs])
+    runs = runs or Runs(net, [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs])
+    ids, parts, each = torch.tensor([target_ids(p) for p in pairs], device=net.device), [], torch.arange(len(pairs), device=net.device)
+    for i, run in enumerate(("clean", "corrupt")):
+        rows = each + i * len(pairs)
         for position in LENS:
             at = torch.tensor([token_indices(position, p)[0] for p in pairs], device=net.device)
-            table = pd.DataFrame(read_lens(net, runs, at, ids).cpu().numpy()).stack().rename("ld").reset_index().set_axis(["pair", "layer", "ld"], axis=1)
+            table = pd.DataFrame(read_lens(net, runs, at, ids, rows=rows).cpu().numpy()).stack().rename("ld").reset_index().set_axis(["pair", "layer", "ld"], axis=1)
             if ranks and (run, position) == ("clean", "final"):
-                states = torch.stack([s[torch.arange(len(at), device=at.device), at] for s in runs.pre], 1)
-                table["rank"] = lens_rank(net, states.flatten(0, 1), ids[:, :1].expand(-1, states.shape[1]).flatten()).cpu().numpy()
+                states = torch.stack([s[rows, at] for s in runs.pre], 1)
+                own = ids[:, :1].expand(-1, states.shape[1])
+                parts_of = zip(*(t.flatten(0, 1).split(512) for t in (states, own)))
+                table["rank"] = torch.cat(on_each_core(lambda some: lens_rank(net, *some), list(parts_of), net.device)).cpu().numpy()
             parts.append(table.assign(run=run, position=position, layer=table.layer - 1))
     table = pd.concat(parts, ignore_index=True)
     about = pd.DataFrame([dict(model=name, battery_idx=p.battery_idx, category=p.category) for p in pairs]).iloc[table.pop("pair")].reset_index(drop=True)
