@@ -8,7 +8,7 @@ __all__ = ['KINDS', 'COLUMNS', 'METRICS', 'unwrap', 'Norm', 'rotate', 'Layer', '
            'Patched', 'other_run', 'read_difference', 'read_metrics', 'all_metrics', 'patch_all']
 
 # %% ../nbs/05_engine.ipynb #c002
-import inspect, threading
+import copy, inspect, threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 import torch
@@ -170,6 +170,13 @@ class Runs:
             for store, value in zip((self.pre, self.q, self.k, self.v, self.z, self.attn, self.mid, self.mlp), (x, q, k, v, z, attn, mid, mlp)): store.append(value)
             x = mid + mlp
         self.pre.append(x)
+
+    def some(self, rows):
+        "Some of the runs, as they are."
+        found = copy.copy(self)
+        found.lengths = self.lengths[rows]
+        for name in ("pre", "q", "k", "v", "z", "attn", "mid", "mlp"): setattr(found, name, [store[rows] for store in getattr(self, name)])
+        return found
 
     def final(self):
         "Residual stream `[run, d_model]` after the last layer, at each run's own last token."
@@ -382,7 +389,7 @@ def read_metrics(
     net, # the model
     final, # `[row, d_model]` residual stream after the last layer
     unpatched, # `[run, d_model]` the same of unpatched runs
-    run, # `[row]` which of them each row patches
+    run, # `[row]` which of them each row patches; rows of one run stand together
     target, # `[row]` the clean target
     *,
     block:int=1024, # vocabulary rows at once; their logits stay in the cache
@@ -390,13 +397,13 @@ def read_metrics(
     "Log-probability and rank of the clean target, and KL divergence from the unpatched run in nats, in float32."
     own = net.readout(final, target[:, None])[:, 0]
     normed, before = net.norm(final), log_probabilities(net.logits(net.norm(unpatched)))
-    chance = before.exp()
+    chance, together = before.exp(), run.bincount(minlength=len(before)).tolist()
     total, above, mean = torch.full_like(own, float("-inf")), torch.zeros_like(own), torch.zeros_like(own)
     for start in range(0, before.shape[1], block):
         logits = net.logits(normed, slice(start, start + block))
-        mean += (logits @ chance[:, start:start + block].T).gather(1, run[:, None])[:, 0]  # of the patched logits, under the unpatched distribution
+        mean += torch.cat([some @ p for some, p in zip(logits.split(together), chance[:, start:start + block])])  # of the patched logits, under the unpatched distribution
         most = logits.amax(-1)
-        if (most > own).any(): above += (logits > own[:, None]).sum(-1)
+        if (most > own).any(): above += torch.gt(logits, own[:, None], out=torch.empty_like(logits)).sum(-1)  # truths as floats are summed faster
         here = ((target >= start) & (target < start + block)).nonzero()[:, 0]
         above[here] -= (logits[here, target[here] - start] > own[here]).to(above.dtype)  # two products round differently: the target never stands above itself
         total = torch.logaddexp(total, most + logits.sub_(most[:, None]).exp_().sum(-1).log_())

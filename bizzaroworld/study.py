@@ -145,7 +145,7 @@ def beside(
     "Attention, attribution, paths, circuits and lens."
     runs = routing.pair_runs(net, pairs)
     jobs = dict(attention=lambda: routing.attention_to_entity(net, pairs, runs=runs), attribution=lambda: routing.direct_logit_attribution(net, pairs, runs=runs),
-        paths=lambda: routing.path_patching(net, few, strongest(patches), seed=seed), circuit=lambda: pd.concat([circuit.circuit(net, pairs, name=name, patches=patches, direction=d, seed=seed, random=3) for d in DIRECTIONS], ignore_index=True), lens=lambda: lens.lens(net, pairs, name=name, runs=runs))
+        paths=lambda: routing.path_patching(net, few, strongest(patches), seed=seed), circuit=lambda: pd.concat([circuit.circuit(net, pairs, name=name, patches=patches, direction=d, seed=seed, random=3, runs=runs) for d in DIRECTIONS], ignore_index=True), lens=lambda: lens.lens(net, pairs, name=name, runs=runs))
     found, left_out = {}, {}
     for table, job in jobs.items():
         try: found[table] = job()
