@@ -92,7 +92,7 @@ def peak_memory(device):
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 # %% ../nbs/06a_study.ipynb #c012
-PART = 20   # pairs in a part
+PART = 30   # pairs in a part
 ROUTES, MAPS, FLOOR = 8, 5, 4   # pairs of experiments 6 and 7, of experiment 5, of the null control
 
 def parts_of(
