@@ -124,14 +124,14 @@ def path_bars(
     top = top.assign(edge=top.sender + " → " + top.to)
     null = top[["edge", "to", "sender_layer"]].merge(every[every.random][["to", "sender_layer", "mean", "low", "high"]], on=["to", "sender_layer"])
     y = alt.Y("edge:N", sort=list(top.edge), title=None, axis=alt.Axis(labelLimit=260))
-    x = alt.X("mean:Q", title="effect along this edge alone, 95 % interval")
+    x = alt.X("mean:Q", title="effect along this edge")
     bars = alt.Chart(top).mark_bar(height={"band": .6}, color=COLOURS[direction], opacity=.85).encode(y=y, x=x, tooltip=["edge", "mean", "low", "high"])
     rule = alt.Chart(top).mark_rule(strokeWidth=1.5, color="#22222b").encode(y=y, x="low:Q", x2="high:Q")
     layers = [bars, rule]
     if len(null): layers += [alt.Chart(null).mark_bar(height={"band": .9}, color="#77777f", opacity=.35).encode(y=y, x="low:Q", x2="high:Q", tooltip=["edge", "mean", "low", "high"]),
                              alt.Chart(null).mark_tick(color="#77777f", thickness=2).encode(y=y, x="mean:Q")]
     return titled(alt.layer(*layers).properties(width="container", height=24*len(top)), "The strongest single edges",
-        f"{describe(paths)}. Path patching, {direction}: the sender's z from the other run, seen by this receiver alone, all else frozen up to it; metric: logit difference. Grey: the same edge from random heads of the sender's layer, mean and 95 % interval. The {len(top)} largest of {int((~every.random).sum())} edges, picked and measured on the same pairs.")
+        f"{describe(paths)}. Path patching, {direction}: the sender's z from the other run, seen by this receiver alone, all else frozen up to it; metric: logit difference. Line: 95 % interval; grey: the same edge from random heads of the sender's layer, mean and interval. The {len(top)} largest of {int((~every.random).sum())} edges, picked and measured on the same pairs.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c021
 def path_map(
