@@ -37,7 +37,7 @@ site: setup
 test: setup
 	@$(BIN)/python tests/run.py
 
-# the figures of the performance page; --every (BENCH=--every) compares every patch with the reference, which takes half an hour
+# the figures of the performance page; --every (BENCH=--every) compares every patch with the reference, which takes about ten minutes more
 BENCH ?=
 bench: setup
 	@# other libraries to compare with; nothing else needs them

@@ -59,7 +59,7 @@ def _bench_options(p):
     p.add_argument("--pairs", type=int, default=60, metavar="N", help="pairs that the engine patches (default: 60)")
     p.add_argument("--sample", type=int, metavar="N", help="patches that the reference repeats one at a time (default: 200; 20 with --shape)")
     p.add_argument("--no-peers", action="store_true", help="leave the other libraries out")
-    p.add_argument("--every", action="store_true", help="compare every patch with the reference (half an hour for the default study on two cores)")
+    p.add_argument("--every", action="store_true", help="compare every patch with the reference (about ten minutes for the default study on two cores)")
     p.add_argument("--all", action="store_true", help="growth of cost and noise in bfloat16 too")
     p.add_argument("--out", metavar="FILE", help="also write the figures to a JSON file")
 
