@@ -106,6 +106,8 @@ KEY = ["category", "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_ta
 
 def shared_battery(
     tables, # candidates of each model
+    *,
+    per_category:int=2, # pairs to take from each category
 )->pd.DataFrame: # the battery
     "The strongest pairs that are valid and known under every model."
     known = [t[t.known].set_index(KEY) for t in tables]
@@ -113,7 +115,7 @@ def shared_battery(
     for t in known[1:]: common = common[common.isin(t.index)]
     table = known[0].loc[common, ["clean_subject", "corrupt_subject"]].copy()
     table["total_swing"] = pd.concat([t.loc[common, "total_swing"] for t in known], axis=1).min(axis=1)
-    return choose(table.reset_index().assign(known=True))
+    return choose(table.reset_index().assign(known=True), per_category=per_category)
 
 # %% ../nbs/06_experiments.ipynb #c021
 SELECTIONS = {"A": "the 15 pairs of largest TotalSwing", "B": "the strongest pair of each category", "C": "all valid pairs"}
