@@ -321,17 +321,22 @@ def on_each_core(
     function, # of a job
     jobs, # list
     device, # where tensors are
+    *,
+    stopped=None, # `threading.Event`, set when a job fails or the user stops: long jobs look at it
 )->list: # results in the order of the jobs
     "Do the jobs in threads that compute on one core each; one after the other on a GPU, or where there is one job."
     cores = torch.get_num_threads()
     if cores == 1 or len(jobs) < 2 or torch.device(device).type != "cpu": return [function(job) for job in jobs]
-    stopped, inference = threading.Event(), torch.is_inference_mode_enabled()
+    stopped, inference = stopped or threading.Event(), torch.is_inference_mode_enabled()
+    failed, pool = [], ThreadPoolExecutor(cores)
     def alone(job):
         if stopped.is_set(): return
         torch.set_num_threads(1)   # of this thread
-        with torch.inference_mode(inference): return function(job)
-    pool = ThreadPoolExecutor(cores)
+        try:
+            with torch.inference_mode(inference): return function(job)
+        except BaseException as e: failed.append(e); stopped.set(); raise
     try: return list(pool.map(alone, jobs))
+    except BaseException as e: raise (failed or [e])[0]   # what came first, not what the others said when they were stopped
     finally:
         stopped.set(); pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
@@ -360,8 +365,13 @@ def sweep(net, runs, rows, budget, progress=None):
     rows = rows.to(net.device)
     shares = torch.get_num_threads() if net.device.type == "cpu" and rows[:, 0].sum() > budget else 1
     final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
-    def share(i): final[i::shares] = climb(net, runs, rows[i::shares], budget, progress if i == 0 else None)   # every so many rows: equal work
-    on_each_core(share, range(shares), net.device)
+    stopped = threading.Event()
+    def share(i):
+        def tick(done):
+            if stopped.is_set(): raise KeyboardInterrupt
+            if progress and i == 0: progress(done)
+        final[i::shares] = climb(net, runs, rows[i::shares], budget, tick)   # every so many rows: equal work
+    on_each_core(share, range(shares), net.device, stopped=stopped)
     return final
 
 # %% ../nbs/05_engine.ipynb #c038
