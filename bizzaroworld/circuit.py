@@ -15,6 +15,7 @@ from jaxtyping import Float
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids
 from .engine import Layer, Network, Runs, attend, on_each_core, project
+from .routing import pair_runs
 
 # %% ../nbs/05c_circuit.ipynb #c005
 def components(
@@ -41,8 +42,8 @@ def both_runs(
 )->tuple[Runs, Runs]: # own, other
     "The run of each pair that is cut, and the run that replaces."
     if direction not in DIRECTIONS: raise InputError(f"unknown direction {direction!r}: use {' or '.join(DIRECTIONS)}")
-    if runs: clean, corrupt = (runs.some(torch.arange(len(pairs), device=runs.lengths.device) + start) for start in (0, len(pairs)))
-    else: clean, corrupt = (Runs(net, [getattr(p, f"{side}_tokens") for p in pairs]) for side in ("clean", "corrupt"))
+    runs, n = runs or pair_runs(net, pairs), len(pairs)
+    clean, corrupt = runs.some(slice(n)), runs.some(slice(n, 2 * n))
     return (clean, corrupt) if direction == "noising" else (corrupt, clean)
 
 # %% ../nbs/05c_circuit.ipynb #c011

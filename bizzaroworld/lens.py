@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from .patching import target_ids, token_indices
 from .engine import Network, Runs, on_each_core
+from .routing import pair_runs
 
 # %% ../nbs/05d_lens.ipynb #c005
 def read_lens(
@@ -58,7 +59,7 @@ def lens(
     runs:Runs|None=None, # the clean runs, then the corrupt ones, where they are at hand
 )->pd.DataFrame: # `model, battery_idx, category, run, position, layer, ld, rank`
     "Logit lens at the entity's last and the final token, on both runs; `layer` is the one just passed, -1 the embedding."
-    runs = runs or Runs(net, [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs])
+    runs = runs or pair_runs(net, pairs)
     ids, parts, each = torch.tensor([target_ids(p) for p in pairs], device=net.device), [], torch.arange(len(pairs), device=net.device)
     for i, run in enumerate(("clean", "corrupt")):
         rows = each + i * len(pairs)

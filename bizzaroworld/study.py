@@ -107,7 +107,7 @@ def parts_of(
 )->list: # `(name, pairs, function of a progress function)`, each giving rows of the tidy table
     "What a study consists of, in parts that are done one after the other."
     def part(function, some, *words, **options): return lambda progress: function(name, net, some, *words, progress=progress, **options)
-    plain = [(f"{start:05d}", some, part(run_experiments, some, experiments=experiments, metrics=not quick)) for start in range(0, len(pairs), PART) for some in [pairs[start:start + PART]]]
+    plain = [(f"{start:05d}-{start + len(some):05d}", some, part(run_experiments, some, experiments=experiments, metrics=not quick)) for start in range(0, len(pairs), PART) for some in [pairs[start:start + PART]]]
     if quick: return plain
     wrong = [(kind, some, part(run_control, some, kind, pool=pairs, seed=seed, metrics=kind in ("null", "random_vector"))) for kind in CONTROLS for some in [few[:FLOOR] if kind == "null" else few]]
     return [*plain, *wrong, ("maps", few[:MAPS], part(run_maps, few[:MAPS])), ("routes", few[:ROUTES], part(run_routes, few[:ROUTES]))]
