@@ -132,7 +132,7 @@ def _study(args):
     from bizzaroworld.experiments import EXPERIMENTS, SELECTIONS, patches_of, select
     from bizzaroworld.study import study
     if args.selection not in SELECTIONS: select(None, args.selection)
-    chosen = tuple(args.experiments.split(",")) if args.experiments else tuple(EXPERIMENTS)
+    chosen = tuple(dict.fromkeys(args.experiments.split(","))) if args.experiments else tuple(EXPERIMENTS)
     for e in chosen: patches_of(e, 0, 0)
     table, source = _battery_file(args)
     if table is not None: _some_valid(table, source, args.model)
