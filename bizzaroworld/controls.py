@@ -95,6 +95,7 @@ def givers(net, pairs, pool, name, seed):
         every, sources = lend(every, own, new, [places(p, q) for p, (q, _) in zip(pairs * 2, theirs)]), range(4 * n, 6 * n)
     return pairs, every, [list(sources[:n]), list(sources[n:])]
 
+# %% ../nbs/05e_controls.ipynb #c018
 @torch.inference_mode()
 def control(
     net:Network, # the model

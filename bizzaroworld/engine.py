@@ -43,6 +43,7 @@ def rotate(x, cos, sin):
     a, b = x.chunk(2, -1)
     return x * cos + torch.cat((-b, a), -1) * sin
 
+# %% ../nbs/05_engine.ipynb #c011
 class Layer:
     "One block's weights and constants, taken from the model's own modules."
     def __init__(self, block, kind):
@@ -71,7 +72,7 @@ class Layer:
         y = self.down(self.act(self.gate(h)).mul_(self.up(h)))
         return self.ln2_post(y) if self.ln2_post else y
 
-# %% ../nbs/05_engine.ipynb #c011
+# %% ../nbs/05_engine.ipynb #c013
 def project(
     layer:Layer, # weights
     x, # `[row, token, d_model]` residual stream
@@ -88,7 +89,7 @@ def project(
     q = rotate(q, cos[:, -1:], sin[:, -1:]) if last else rotate(q, cos, sin)
     return q, rotate(k, cos, sin), v
 
-# %% ../nbs/05_engine.ipynb #c013
+# %% ../nbs/05_engine.ipynb #c015
 def attend(
     layer:Layer, # constants
     q, # `[row, token, head, d_head]`
@@ -112,7 +113,7 @@ def attend(
     z = (pattern @ v.transpose(1, 2)).view(rows, kv, n, group, d)
     return z.transpose(1, 2).reshape(rows, n, heads, d)
 
-# %% ../nbs/05_engine.ipynb #c015
+# %% ../nbs/05_engine.ipynb #c017
 class Network:
     "The parts of a bridge that the engine drives, with no hooks around them."
     def __init__(self, model):
@@ -148,7 +149,7 @@ class Network:
         bias = None if self.unembed.bias is None else self.unembed.bias[words].float()
         return self.cap(F.linear(normed.float(), self.unembed.weight[words].float(), bias))
 
-# %% ../nbs/05_engine.ipynb #c017
+# %% ../nbs/05_engine.ipynb #c019
 class Runs:
     "Unpatched runs and all of their activations, each `[layer][run, token, ...]`; shorter runs are padded on the right."
     def __init__(self,
@@ -182,7 +183,7 @@ class Runs:
         "Residual stream `[run, d_model]` after the last layer, at each run's own last token."
         return self.pre[-1][torch.arange(len(self.lengths)), self.lengths - 1]
 
-# %% ../nbs/05_engine.ipynb #c019
+# %% ../nbs/05_engine.ipynb #c021
 KINDS = ("resid", "attn_out", "mlp_out", "z", "q", "k", "v", "knockout")
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def state_of(
     if len(layers) == 1 and kind in KINDS[:4]: return State(layers[0] + after, -1, kind, head, patch.position)
     return State(layers[0], layers[-1], kind, head, patch.position)
 
-# %% ../nbs/05_engine.ipynb #c022
+# %% ../nbs/05_engine.ipynb #c024
 COLUMNS = ("n", "entry", "length", "kind", "until", "head", "base", "source", "start", "first", "stop", "direction", "pair", "state")
 
 def plan(
@@ -226,7 +227,7 @@ def plan(
                              base, sources[d][i], start, span[0], span[-1] + 1, d, i, j))
     return torch.tensor(sorted(rows), dtype=torch.long).reshape(-1, len(COLUMNS))
 
-# %% ../nbs/05_engine.ipynb #c024
+# %% ../nbs/05_engine.ipynb #c026
 def changed(net, runs, kind, layer, base, source, position, head):
     "The changed residual stream `[token, d_model]` at the door of the layer that follows the patch."
     if kind == "resid": return runs.pre[layer][source, position]
@@ -240,7 +241,7 @@ def changed(net, runs, kind, layer, base, source, position, head):
     mid = runs.pre[layer][base, position] + attn
     return mid + block.mlp_out(mid)
 
-# %% ../nbs/05_engine.ipynb #c025
+# %% ../nbs/05_engine.ipynb #c027
 def enter(net, runs, x, rows, entry, budget):
     "Fill the new rows `x` `[row, token, d_model]` at the door of layer `entry`."
     c = dict(zip(COLUMNS, rows.T))
@@ -254,7 +255,7 @@ def enter(net, runs, x, rows, entry, budget):
             layer = entry if kind == "resid" else entry - 1
             x[row, token] = changed(net, runs, kind, layer, c["base"][row], c["source"][row], position[row, token], c["head"][row])
 
-# %% ../nbs/05_engine.ipynb #c027
+# %% ../nbs/05_engine.ipynb #c029
 class Edits:
     "What rows overwrite while they pass one layer."
     def __init__(self, runs, c, level):
@@ -281,7 +282,7 @@ class Edits:
         key = torch.arange(int(self.c["length"].max()), device=self.c["first"].device)
         return self.at("knockout", key.expand(len(self.c["first"]), -1))
 
-# %% ../nbs/05_engine.ipynb #c029
+# %% ../nbs/05_engine.ipynb #c031
 def advance(net, runs, rope, x, rows, level):
     "Take rows `x` through layer `level`, in place; through the last layer only the final token goes."
     layer, last = net.layers[level], level == len(net.layers) - 1
@@ -302,7 +303,7 @@ def advance(net, runs, rope, x, rows, level):
     edits.write(mlp, "mlp_out", runs.mlp, position)
     x[:] = mid + mlp
 
-# %% ../nbs/05_engine.ipynb #c031
+# %% ../nbs/05_engine.ipynb #c033
 def in_parts(function, count, size):
     "Call `function(start, stop)` over `range(count)` in parts; halve the part when memory runs out. Returns the size that fitted."
     start = 0
@@ -316,7 +317,7 @@ def in_parts(function, count, size):
             size = max(1, size // 2)
     return size
 
-# %% ../nbs/05_engine.ipynb #c034
+# %% ../nbs/05_engine.ipynb #c036
 def on_each_core(
     function, # of a job
     jobs, # list
@@ -341,7 +342,7 @@ def on_each_core(
         stopped.set(); pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
 
-# %% ../nbs/05_engine.ipynb #c037
+# %% ../nbs/05_engine.ipynb #c039
 def climb(net, runs, rows, budget, progress=None):
     "`sweep` on one core, or on one GPU."
     final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
@@ -374,7 +375,7 @@ def sweep(net, runs, rows, budget, progress=None):
     on_each_core(share, range(shares), net.device, stopped=stopped)
     return final
 
-# %% ../nbs/05_engine.ipynb #c038
+# %% ../nbs/05_engine.ipynb #c040
 @dataclass(frozen=True)
 class Patched:
     "Logit differences of patched and unpatched runs, in logits."
@@ -392,7 +393,7 @@ def read_difference(net, final, ids):
     logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))] or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
-# %% ../nbs/05_engine.ipynb #c040
+# %% ../nbs/05_engine.ipynb #c042
 METRICS = ("log_probability", "kl_divergence", "rank")
 
 def read_metrics(
@@ -420,6 +421,7 @@ def read_metrics(
     kl = (chance * before).sum(-1)[run] - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)
 
+# %% ../nbs/05_engine.ipynb #c044
 def all_metrics(net, final, rows, every, ids):
     "`read_metrics` of all rows, on the CPU; rows of one unpatched run stand together."
     base, unpatched = rows[:, COLUMNS.index("base")], every.final()
@@ -430,7 +432,7 @@ def all_metrics(net, final, rows, every, ids):
     on_each_core(read, base.argsort(stable=True).split(512), net.device)
     return found
 
-# %% ../nbs/05_engine.ipynb #c042
+# %% ../nbs/05_engine.ipynb #c046
 @torch.inference_mode()
 def patch_all(
     model, # a bridge, or a `Network`

@@ -19,7 +19,7 @@ from .charts import COLOURS, DIVERGING, LOOK, SITES, _curve_rows, describe, rows
 from .circuit import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
 
-# %% ../nbs/10d_evidence_charts.ipynb #c009
+# %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
 
 def band_layers(
@@ -40,7 +40,7 @@ def band_layers(
     return alt.layer(base.mark_area(opacity=.16).encode(y=alt.Y("low:Q"), y2="high:Q"), *rules,
         base.mark_line().encode(y=y, strokeWidth=width, strokeDash=dash), base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=tip))
 
-# %% ../nbs/10d_evidence_charts.ipynb #c010
+# %% ../nbs/10d_evidence_charts.ipynb #c011
 def in_panels(layers, facet, names, *, columns, size=(230, 190), unfold=FOLDED, own_y=False):
     "A panel for each name, and the lists unfolded once above them all: vega-lite loops for ever when each layer unfolds for itself."
     chart = layers.properties(width=size[0], height=size[1]).facet(alt.Facet(f"{facet}:N", sort=list(names), header=alt.Header(title=None)), columns=columns)
@@ -55,7 +55,7 @@ def legend_rows(chart, columns):
 ZERO_DARK = {"condition": {"test": "datum.value == 0", "value": "#77777f"}, "value": "#ececf0"}   # the grid line that means "nothing"
 LAYER = alt.X("x:Q", title="layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
 
-# %% ../nbs/10d_evidence_charts.ipynb #c012
+# %% ../nbs/10d_evidence_charts.ipynb #c013
 CONTROL_NAMES = {"null": "own activation", "same_category": "another pair of the category", "other_category": "another category", "random_vector": "random direction, same length", "wrong_position": "wrong position"}
 STUDY = "the pair's other run"
 CONTROL_COLOURS = {STUDY: "#0072B2", "another pair of the category": "#d08a1e", "another category": "#b5577f", "random direction, same length": "#4f9b7e", "wrong position": "#6f63b0", "own activation": "#9a9aa5"}
@@ -72,7 +72,7 @@ def paired(
     if not common: raise ValueError(f"no pair has all of the controls {', '.join(have.index)}; draw them one by one")
     return table[table.battery_idx.isin(common)]
 
-# %% ../nbs/10d_evidence_charts.ipynb #c015
+# %% ../nbs/10d_evidence_charts.ipynb #c016
 def misplaced(patches, pairs):
     "Where the wrong position of a knock-out is, as words."
     first = lambda rows: rows[rows.battery_idx.isin(pairs)].groupby("battery_idx").token_index.min()
@@ -86,7 +86,7 @@ def counted(table, names):
     fewer = [f"{names.get(c, c)} on {k} of them" for c, k in n.items() if k < n["real"]]
     return f" ({'; '.join(fewer)})" if fewer else ""
 
-# %% ../nbs/10d_evidence_charts.ipynb #c017
+# %% ../nbs/10d_evidence_charts.ipynb #c018
 def control_bands(
     patches:pd.DataFrame, # a patches table with controls
     *,
@@ -109,7 +109,7 @@ def control_bands(
         "Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
-# %% ../nbs/10d_evidence_charts.ipynb #c020
+# %% ../nbs/10d_evidence_charts.ipynb #c021
 def strongest_places(
     table:pd.DataFrame, # as `inference.against_controls` gives it
     count:int, # how many
@@ -123,7 +123,7 @@ def strongest_places(
     names = [f"{r.site} {r.position}, L{r.layer}" for r in best.itertuples()]
     return best.assign(place=pd.Categorical(names, names, ordered=True))[["position", "site", "layer", "place"]].merge(table, on=["position", "site", "layer"])
 
-# %% ../nbs/10d_evidence_charts.ipynb #c021
+# %% ../nbs/10d_evidence_charts.ipynb #c022
 def control_forest(
     table:pd.DataFrame, # as `inference.against_controls` gives it
     *,
@@ -144,7 +144,7 @@ def control_forest(
     return titled(chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)), columns=2).resolve_axis(x="independent"), "What the study's patches do more than each control",
         f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest effect (of each curve the strongest layer, then the next); picked and measured on the same pairs. Pairs: {n}. Right of zero: the pair's other run moves more than the control; metric: logit difference.{still}")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c024
+# %% ../nbs/10d_evidence_charts.ipynb #c025
 MAPPED = ("resid_pre", "attn_out", "mlp_out")
 
 def map_panels(
@@ -164,7 +164,7 @@ def map_panels(
 
 def layers_word(window): return "1 layer" if window == 1 else f"{window} layers"
 
-# %% ../nbs/10d_evidence_charts.ipynb #c025
+# %% ../nbs/10d_evidence_charts.ipynb #c026
 def mapped(
     patches:pd.DataFrame, # a patches table with experiment 5
     battery_idx:int, window:int, direction:str, # which map
@@ -180,7 +180,7 @@ def mapped(
     if cells.isna().any(axis=None): raise ValueError(f"the map of pair {battery_idx} has holes; run experiment 5 on it again")
     return cells
 
-# %% ../nbs/10d_evidence_charts.ipynb #c026
+# %% ../nbs/10d_evidence_charts.ipynb #c027
 def token_map(
     patches:pd.DataFrame, # a patches table with experiment 5
     *,
@@ -204,7 +204,7 @@ def token_map(
     return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"), title or "One prompt, token by token",
         f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: one token and a window of {layers_word(window)} patched at a time. Bold, with a star: the entity's last token. White is exactly zero, as it must be before the entity, where both prompts are alike; one colour scale for all panels; metric: logit difference.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c029
+# %% ../nbs/10d_evidence_charts.ipynb #c030
 ROLES = ("entity, first", "entity, middle", "entity, last", "between", "final")
 
 def role(token:int, start:int, stop:int, n_tokens:int)->str: # one of `ROLES`
@@ -226,7 +226,7 @@ def role_means(
     each = table.groupby(["site", "window", "role", "layer", "battery_idx"]).effect.mean()
     return each.groupby(level=[0, 1, 2, 3]).agg(effect="mean", n="size").reset_index()
 
-# %% ../nbs/10d_evidence_charts.ipynb #c031
+# %% ../nbs/10d_evidence_charts.ipynb #c032
 def role_map(
     patches:pd.DataFrame, # a patches table with experiment 5
     triage:pd.DataFrame, # with `battery_idx, entity_start, entity_stop, n_tokens`
@@ -244,11 +244,11 @@ def role_map(
     return titled(map_panels(data, panels, lines, "middle layer"), "Which tokens carry the answer, by their role",
         f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of them), experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a token: {fewer}. A window patches several layers at once, so its peak is larger. White is exactly zero; metric: logit difference.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c034
+# %% ../nbs/10d_evidence_charts.ipynb #c035
 METRICS = {"effect": "effect on LD (0 none, 1 all)", "probability": "probability of the clean target", "log_probability": "its log-probability (nats)",
     "kl_divergence": "KL from the unpatched run (nats)", "top1": "share with clean target on top"}
 
-# %% ../nbs/10d_evidence_charts.ipynb #c035
+# %% ../nbs/10d_evidence_charts.ipynb #c036
 def metric_curves(
     patches:pd.DataFrame, # a patches table with metrics
     *,
@@ -266,7 +266,7 @@ def metric_curves(
     chart = in_panels(layers, "metric", METRICS.values(), columns=3, size=(190, 150), own_y=True)
     return titled(chart, "The same patches in five metrics", f"{describe(table)}. resid_pre from the {other} run, written into the {run} run ({direction}), experiments {' and '.join(experiments)}; line: mean; band: 95 % interval (categories, then pairs, resampled). Each panel has its own scale; the target is the clean one in all.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c039
+# %% ../nbs/10d_evidence_charts.ipynb #c040
 RANKINGS = {"measured": "ranked by measured effect", "attribution": "ranked by attribution", "random": "ranked at random"}
 RANKING_COLOURS = {"ranked by measured effect": "#0072B2", "ranked by attribution": "#D55E00", "ranked at random": "#77777f"}
 
@@ -288,7 +288,7 @@ def faithful_curve(
         band = cluster_bootstrap(values, wide.index.get_level_values(0), statistic=share_left, draws=2_000)[1:]
     return dict(x=f.index.to_numpy().round(5).tolist(), **{k: np.round(v, 4).tolist() for k, v in zip(FOLDED[1:], (f["mean"], *band))})
 
-# %% ../nbs/10d_evidence_charts.ipynb #c041
+# %% ../nbs/10d_evidence_charts.ipynb #c042
 def faithfulness_chart(
     circuit:pd.DataFrame, # as `circuit.circuit` gives it
 )->alt.FacetChart: # a panel for each direction
@@ -305,7 +305,7 @@ def faithfulness_chart(
     return titled(chart, "How few parts leave the answer standing", f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other run. f = 1: the whole model's answer; above 1: what is cut works against it; with no part f is 0 by definition. "
         f"Bands: 95 % interval over held-out pairs; at random: mean, least and largest of {seeds} rankings. Areas CPR and CMD over the share kept, {said}.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c045
+# %% ../nbs/10d_evidence_charts.ipynb #c046
 LENS_PANELS = {"entity_last": "at the entity", "final": "at the final token", "rank": "rank of the clean target, final"}
 LENS_COLOURS = {"patch: effect of resid_pre": "#0072B2", "lens: clean run prefers its own": "#009E73", "lens: corrupt run prefers its own": "#CC79A7"}
 PATCH, LENS_CLEAN, LENS_CORRUPT = LENS_COLOURS
@@ -318,7 +318,7 @@ def rank_row(lens):
     y, high, low = (TOP - np.log10(found)).round(4).tolist()      # the least rank stands highest
     return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high, shown=[f"median rank {m:,.0f} ({a:,.0f} to {b:,.0f})" for m, a, b in found.T])
 
-# %% ../nbs/10d_evidence_charts.ipynb #c046
+# %% ../nbs/10d_evidence_charts.ipynb #c047
 def lens_curves(
     lens:pd.DataFrame, # as `lens.lens` gives it
     patches:pd.DataFrame, # a patches table of the same study
@@ -336,7 +336,7 @@ def lens_curves(
     data["shown"] = [[f"{m:.2f} ({a:.2f} to {b:.2f})" for m, a, b in zip(r.effect, r.low, r.high)] for r in data.itertuples()]
     return pd.concat([data, pd.DataFrame([rank_row(lens)])], ignore_index=True) if lens["rank"].notna().any() else data
 
-# %% ../nbs/10d_evidence_charts.ipynb #c047
+# %% ../nbs/10d_evidence_charts.ipynb #c048
 def lens_chart(
     lens:pd.DataFrame, # as `lens.lens` gives it
     patches:pd.DataFrame, # a patches table of the same study
@@ -353,7 +353,7 @@ def lens_chart(
     return titled(chart, "What can be read at a place, and what is used there", f"{n}. Lens: share of pairs in which the logit lens on the residual stream prefers the run's own answer (0.5: chance), at the entity's last token and at the final token. "
         "Patch: mean effect of resid_pre at the whole entity (experiment 3) and at the final token (experiment 1), noising. Right: median rank of the clean target by the lens, clean run, logarithmic, 1 on top. The last point of the lens is the model's own output. Bands: 95 % intervals.")
 
-# %% ../nbs/10d_evidence_charts.ipynb #c050
+# %% ../nbs/10d_evidence_charts.ipynb #c051
 WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66", "#3a3a42")
 
 def knockout_bands(
@@ -374,7 +374,7 @@ def knockout_bands(
         "1 = as if the run were the other one. Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
-# %% ../nbs/10d_evidence_charts.ipynb #c053
+# %% ../nbs/10d_evidence_charts.ipynb #c054
 def beside_random(
     patches:pd.DataFrame, # a patches table with experiment 4F and its control
     direction:str, # which direction
@@ -391,7 +391,7 @@ def beside_random(
     top["name"] = [f"L{r.layer} H{r.head}" for r in top.itertuples()]
     return top[["name", "mean", "low", "high", "q", "passes", "random", "random_low", "random_high"]].round(4), len(heads), int(heads.passes.sum())
 
-# %% ../nbs/10d_evidence_charts.ipynb #c054
+# %% ../nbs/10d_evidence_charts.ipynb #c055
 def head_bars_with_control(
     patches:pd.DataFrame, # a patches table with experiment 4F and its control
     *,

@@ -196,6 +196,7 @@ def described(patches, name, control):
     about = pd.DataFrame([(e, p.site, p.layer, p.head, named(p.position), p.window) for e, p in patches], columns=["experiment", "site", "layer", "head", "position", "window"])
     return about.assign(model=name, control=control).astype({"head": "Int64", "control": "string"})
 
+# %% ../nbs/06_experiments.ipynb #c032
 def tidy(
     name:str, # the model's
     pairs, # list of `Pair`
@@ -219,7 +220,7 @@ def tidy(
     table["rank"] = table["rank"].astype("Int64")
     return table.assign(probability=np.exp(table.log_probability), top1=(table["rank"] == 1).astype("boolean"))[COLUMNS]
 
-# %% ../nbs/06_experiments.ipynb #c031
+# %% ../nbs/06_experiments.ipynb #c033
 def run_experiments(
     name:str, # the model's
     net:Network, # the model
@@ -233,7 +234,7 @@ def run_experiments(
     patches = [(e, p) for e in experiments for p in patches_of(e, *shape_of(net))]
     return tidy(name, pairs, patches, patch_all(net, pairs, [p for _, p in patches], metrics=metrics, progress=progress))
 
-# %% ../nbs/06_experiments.ipynb #c035
+# %% ../nbs/06_experiments.ipynb #c037
 def run_maps(
     name:str, # the model's
     net:Network, # the model
@@ -260,7 +261,7 @@ def elsewhere(patches):
     "The same patches at the wrong position."
     return [(e, replace(p, position="elsewhere")) for e, p in patches]
 
-# %% ../nbs/06_experiments.ipynb #c038
+# %% ../nbs/06_experiments.ipynb #c040
 CONTROLLED = {"1": ("resid_pre",), "3": ("resid_pre",), "2A": ("resid_pre", "attn_out"), "2B": ("resid_pre", "mlp_out")}   # each contribution where it acts
 
 def run_control(
@@ -279,6 +280,7 @@ def run_control(
     kept, result = control(net, pairs, [p for _, p in patches], kind, pool=pool, seed=seed, metrics=metrics, progress=progress)
     return tidy(name, kept, elsewhere(patches) if kind == "wrong_position" else patches, result, control=kind)
 
+# %% ../nbs/06_experiments.ipynb #c042
 def random_heads(
     table:pd.DataFrame, # the tidy table with experiment 4F
     *,
@@ -292,7 +294,7 @@ def random_heads(
     drawn = rows.sample(frac=1, random_state=seed).drop_duplicates(["battery_idx", "direction", "layer"]).sort_index()
     return drawn.assign(control="random_head", head=pd.NA).astype({"head": "Int64", "control": "string"})
 
-# %% ../nbs/06_experiments.ipynb #c041
+# %% ../nbs/06_experiments.ipynb #c045
 def noise_floor(
     net:Network, # the model
     pairs, # list of `Pair`
@@ -304,7 +306,7 @@ def noise_floor(
     base = torch.stack([result.ld_clean, result.ld_corrupt])[..., None]
     return float((result.ld - base).abs().max())
 
-# %% ../nbs/06_experiments.ipynb #c044
+# %% ../nbs/06_experiments.ipynb #c048
 @dataclass(frozen=True)
 class Chosen:
     "The battery of a study, and where it came from."

@@ -159,6 +159,7 @@ def unique_ids(cells:list):
     for output in (o for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "text/markdown" in o.get("data", {})):
         output["data"]["text/markdown"] = re.sub(r'id="((?:vis|cv)-[0-9a-f]{12})"', again, "".join(output["data"]["text/markdown"]))
 
+# %% ../nbs/11_report.ipynb #c032
 def to_page(
     notebook:dict, # a notebook as read from its file
     *,
@@ -181,7 +182,7 @@ def to_page(
     kernel = dict(display_name="Python 3", language="python", name="python3")
     return dict(cells=pages, metadata=dict(kernelspec=kernel, language_info=dict(name="python")), nbformat=4, nbformat_minor=5)
 
-# %% ../nbs/11_report.ipynb #c033
+# %% ../nbs/11_report.ipynb #c035
 def write_assets(
     folder:Path, # `assets` beside the pages
 ):
@@ -194,7 +195,7 @@ def write_assets(
     shutil.copy(Path(find_spec("circuitsvis").origin).parent/"dist"/"cdn"/"iife.js", folder/"circuitsvis.js")
     for name in ("styles.css", "site/site.js", "site/dark.scss"): shutil.copy(book()/"nbs"/name, folder/Path(name).name)
 
-# %% ../nbs/11_report.ipynb #c036
+# %% ../nbs/11_report.ipynb #c038
 def render(
     source:Path, # folder of pages with `_quarto.yml`
 )->Path: # the folder of the built site
@@ -212,7 +213,7 @@ def render(
 
 def _say(text): print(text, file=sys.stderr, flush=True)
 
-# %% ../nbs/11_report.ipynb #c038
+# %% ../nbs/11_report.ipynb #c040
 EXTERNAL = re.compile(r"""(?is)<script\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^>]*>\s*</script>|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|preload|dns-prefetch))[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^>]*>|@import\s+(?:url\()?["']?(?:https?:)?//[^;]*;""")
 
 def cut_external(
@@ -227,7 +228,7 @@ def cut_external(
             path.write_text(EXTERNAL.sub("", text), encoding="utf-8")
     return cut
 
-# %% ../nbs/11_report.ipynb #c041
+# %% ../nbs/11_report.ipynb #c043
 def write_pages(
     proc:Path, # folder of sources; its `_executed` holds the executed reports
 ):
@@ -244,7 +245,7 @@ def write_pages(
         page = to_page(json.loads(path.read_text(encoding="utf-8")), prose=prose, name=name)
         (proc/path.name).write_text(json.dumps(page, ensure_ascii=False, indent=1), encoding="utf-8")
 
-# %% ../nbs/11_report.ipynb #c042
+# %% ../nbs/11_report.ipynb #c044
 def render_site(
     *,
     results:str|Path="results", # not read; here so that both calls take the same options
@@ -262,7 +263,7 @@ def render_site(
     shutil.move(built, site)
     return site/"index.html"
 
-# %% ../nbs/11_report.ipynb #c044
+# %% ../nbs/11_report.ipynb #c046
 def report_jobs(
     results:Path, # folder of finished studies
     executed:Path, # folder of the executed copies
@@ -284,7 +285,7 @@ def side_by_side(
     workers = min(cores, len(jobs), 4)
     return workers, cores//workers
 
-# %% ../nbs/11_report.ipynb #c047
+# %% ../nbs/11_report.ipynb #c049
 def run_report(
     *,
     results:str|Path="results", # folder of finished studies

@@ -167,6 +167,7 @@ def finished_study(out, settings):
     "The study in a folder, if it has these settings."
     if (out/"run.json").is_file() and json.loads((out/"run.json").read_text()).get("settings") == settings: return load_study(out)
 
+# %% ../nbs/06a_study.ipynb #c020
 def study(
     model, # a bridge that has passed its self-tests
     table:pd.DataFrame|None=None, # battery table; the model's default battery if not given
@@ -201,7 +202,7 @@ def study(
     if files and not any((out/".parts").iterdir()): (out/".parts").rmdir()
     return load_study(out)
 
-# %% ../nbs/06a_study.ipynb #c019
+# %% ../nbs/06a_study.ipynb #c021
 def save_study(
     out:Path, # the folder
     done:Study, # what to write
