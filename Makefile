@@ -26,9 +26,8 @@ $(VENV)/.setup-done: settings.ini setup.py constraints.txt
 MODELS ?= gemma-3-270m smollm2-135m
 STUDY ?=
 report: setup
-	@for m in $(MODELS); do $(BIN)/bizzaroworld study --model $$m $(STUDY) || exit $$?; done
-	@# one battery of pairs that all of them know, for the comparison
-	@if [ -n "$(word 2,$(MODELS))" ]; then pids=; for m in $(MODELS); do OMP_NUM_THREADS=1 $(BIN)/bizzaroworld study --model $$m --battery shared --experiments 1,3 & pids="$$pids $$!"; done; for p in $$pids; do wait $$p || exit $$?; done; fi
+	@# of several models it also studies the pairs that all of them know, for the comparison
+	$(BIN)/bizzaroworld study --model $(MODELS) $(STUDY)
 	$(BIN)/bizzaroworld report --results results --site _site
 
 site: setup

@@ -21,6 +21,7 @@ def _shared(p, *words):
     "The options that several commands have in common."
     add = dict(
         model=lambda: p.add_argument("--model", required=True, metavar="M", help="name, hub id or local folder; see `bizzaroworld models`"),
+        models=lambda: p.add_argument("--model", required=True, nargs="+", metavar="M", help="names, hub ids or local folders; of several, the pairs that all of them know are studied too"),
         battery=lambda: p.add_argument("--battery", metavar="F", help="CSV or JSON file of pairs; the model's default battery if not given; `shared` for pairs known under all models in --results"),
         device=lambda: (p.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps"), p.add_argument("--dtype", default="auto", metavar="T", help="auto, float32, bfloat16, float16")),
         json=lambda: p.add_argument("--json", action="store_true", help="one JSON object on standard output"),
@@ -39,7 +40,7 @@ def parser():
         return p
     command("models", "known models; which are at hand offline", "json")
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device", "json", "results")
-    p = command("study", "run the study of a model", "model", "battery", "device", "json", "results")
+    p = command("study", "run the study of a model, or of several and what compares them", "models", "battery", "device", "json", "results")
     p.add_argument("--selection", default="C", metavar="A|B|C", help="A: 15 strongest pairs; B: best of each category; C: all (default)")
     p.add_argument("--out", metavar="DIR", help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
     p.add_argument("--seed", type=int, default=0)
@@ -127,23 +128,57 @@ def _some_valid(table, source, name):
     raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: {battery.dropped.reason.mode()[0]}; see bizzaroworld check")
 
 # %% ../nbs/12_cli.ipynb #c019
-def _study(args):
-    "Run the study of a model, and say where it is."
+def _check_study(args, table, source):
+    "Refuse what cannot be studied before the first model is loaded."
     from bizzaroworld.experiments import EXPERIMENTS, SELECTIONS, patches_of, select
-    from bizzaroworld.study import study
+    from bizzaroworld.facts import InputError
+    from bizzaroworld.weights import locate, quiet
+    args.model = list(dict.fromkeys(args.model))
     if args.selection not in SELECTIONS: select(None, args.selection)
-    chosen = tuple(dict.fromkeys(args.experiments.split(","))) if args.experiments else tuple(EXPERIMENTS)
-    for e in chosen: patches_of(e, 0, 0)
+    args.experiments = tuple(dict.fromkeys(args.experiments.split(","))) if args.experiments else tuple(EXPERIMENTS)
+    for e in args.experiments: patches_of(e, 0, 0)
+    if args.out and len(args.model) > 1: raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use --results")
+    folders = [Path(name).name for name in args.model]
+    if len(set(folders)) < len(folders): raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with --out")
+    for name in args.model:
+        with quiet(): locate(name)
+        if table is not None: _some_valid(table, source, name)
+
+# %% ../nbs/12_cli.ipynb #c021
+class _Studies:
+    "Runs studies with the words of a command; keeps the model that it loaded last."
+    def __init__(self, args): self.args, self.tested, self.name, self.model = args, set(), None, None
+
+    def at_hand(self, name):
+        from bizzaroworld.models import load
+        if name != self.name:
+            self.name = self.model = None   # one is freed before the next is loaded
+            self.model = load(name, device=self.args.device, dtype=self.args.dtype, self_test=name not in self.tested)
+            self.name = name; self.tested.add(name)
+        return self.model
+
+    def run(self, name, table, source, **options): # of `study`
+        from bizzaroworld.study import study
+        args = self.args
+        out = Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/Path(name).name)
+        run = study(self.at_hand(name), table, out=out, source=source, seed=args.seed, progress=progress_line(name, 60 if table is None else len(table)), **options).run
+        found = dict(model=name, out=str(out), pairs=run["counts"]["pairs_patched"], rows=run["counts"]["rows"], **{k: run[k] for k in ("noise_floor", "seconds", "peak_memory_bytes")})
+        if not args.json: print(f"{name}: {found['pairs']} pairs, {found['rows']:,} rows in {out} ({found['seconds']:.0f} s)", flush=True)
+        return found
+
+# %% ../nbs/12_cli.ipynb #c023
+def _study(args):
+    "Run the study of each model; of several, also experiments 1 and 3 on the pairs that all of them know."
+    from bizzaroworld.facts import InputError
     table, source = _battery_file(args)
-    if table is not None: _some_valid(table, source, args.model)
-    from bizzaroworld.models import load
-    model = load(args.model, device=args.device, dtype=args.dtype)
-    out = Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/Path(args.model).name)
-    done = study(model, table, out=out, selection=args.selection, source=source, seed=args.seed, quick=args.quick, experiments=chosen, progress=progress_line(args.model, 60 if table is None else len(table)))
-    counts = done.run["counts"]
-    summary = dict(model=args.model, out=str(out), pairs=counts["pairs_patched"], rows=counts["rows"], noise_floor=done.run["noise_floor"], seconds=done.run["seconds"], peak_memory_bytes=done.run["peak_memory_bytes"])
-    if args.json: return summary
-    print(f"{args.model}: {summary['pairs']} pairs, {summary['rows']:,} rows in {out} ({summary['seconds']:.0f} s)")
+    _check_study(args, table, source)
+    studies = _Studies(args)
+    found = [studies.run(name, table, source, selection=args.selection, quick=args.quick, experiments=args.experiments) for name in args.model]
+    if len(args.model) > 1 and table is None:
+        from bizzaroworld.report import shared_table
+        try: found += [studies.run(name, shared_table(args.results), "shared", experiments=("1", "3")) for name in reversed(args.model)]
+        except InputError as e: print(f"bizzaroworld: no shared battery: {e}", file=sys.stderr)
+    if args.json: return found[0] if len(args.model) == 1 else {"studies": found}
 
 def _report(args):
     "Run the report's notebooks and render the site."
@@ -151,7 +186,7 @@ def _report(args):
     index = (render_site if args.render_only else run_report)(results=args.results, site=args.site)
     print(f"the site is in {args.site}: open {Path(args.site)/'index.html'}")
 
-# %% ../nbs/12_cli.ipynb #c021
+# %% ../nbs/12_cli.ipynb #c025
 def _bench(args):
     "The engine against the reference and its peers on the same patches, or on a shape with random weights."
     from bizzaroworld.facts import InputError
@@ -175,7 +210,7 @@ def _show_figures(found):
         if isinstance(v, list): print(f"{k}:\n" + pd.DataFrame(v).to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.4g}"))
         else: print(f"{k:>24}  {v:,.4g}" if isinstance(v, float) else f"{k:>24}  {v}")
 
-# %% ../nbs/12_cli.ipynb #c023
+# %% ../nbs/12_cli.ipynb #c027
 COMMANDS = dict(models=_models, check=_check, study=_study, report=_report, bench=_bench)
 
 def _quiet():
@@ -206,7 +241,7 @@ def _say(args, message, status):
     print("bizzaroworld: " + " ".join(str(message).split()), file=sys.stderr)
     return status
 
-# %% ../nbs/12_cli.ipynb #c025
+# %% ../nbs/12_cli.ipynb #c029
 def typed(
     words:str, # as typed after `bizzaroworld`
 )->tuple[int, str]: # exit status, standard error

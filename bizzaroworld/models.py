@@ -228,7 +228,7 @@ def run_final(
 )->Float[torch.Tensor, "row d_model"]:
     "The final norm's output at the last position; the vocabulary is left out, the largest part of a small model's work."
     got = {}
-    def keep(x, hook): got["final"] = x[:, -1].clone(); return x[:1, -1:]
+    def keep(x, hook): got["final"] = x[:, -1].clone(); return x[:0]   # no row is left for the vocabulary
     device = model.unembed.original_component.weight.device
     model.run_with_hooks(torch.tensor([list(r) for r in rows], device=device), fwd_hooks=[*hooks, ("ln_final.hook_out", keep)])
     return got["final"]

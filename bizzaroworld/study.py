@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'PART', 'ROUTES', 'MAPS', 'FLOOR', 'MEASURED', 'SENDERS', 'RANKINGS', 'write_whole', 'write_table', 'Study',
-           'load_study', 'settings_of', 'versions', 'git_commit', 'peak_memory', 'parts_of', 'run_parts', 'strongest',
-           'beside', 'finished_study', 'study', 'save_study']
+           'load_study', 'settings_of', 'versions', 'git_commit', 'forget_peak', 'peak_memory', 'parts_of', 'run_parts',
+           'strongest', 'beside', 'with_tokens', 'finished_study', 'study', 'save_study']
 
 # %% ../nbs/06a_study.ipynb #c002
 import hashlib, json, os, platform, resource, subprocess, sys, tempfile, time
@@ -86,8 +86,14 @@ def git_commit():
     try: return subprocess.run(["git", "rev-parse", "HEAD"], cwd=data_path("facts.csv").parent, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return None
 
+def forget_peak(device):
+    "Begin to measure peak memory anew; on Linux and on a GPU, elsewhere the peak is that of the whole process."
+    if device == "cuda": return torch.cuda.reset_peak_memory_stats()
+    try: Path("/proc/self/clear_refs").write_text("5")
+    except OSError: pass
+
 def peak_memory(device):
-    "Peak memory of this process, or of the GPU, in bytes."
+    "Peak memory of this process, or of the GPU, since `forget_peak`, in bytes."
     if device == "cuda": return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
@@ -163,6 +169,11 @@ def beside(
     return found, left_out
 
 # %% ../nbs/06a_study.ipynb #c018
+def with_tokens(triage, battery, tokenizer):
+    "The triage with each clean prompt's tokens as a JSON list, so that a page can show them where the tokenizer is not at hand."
+    text = {p.battery_idx: json.dumps(tokenizer.convert_ids_to_tokens(list(p.clean_tokens)), ensure_ascii=False) for p in battery.pairs}
+    return triage.assign(clean_tokens=triage.battery_idx.map(text))
+
 def finished_study(out, settings):
     "The study in a folder, if it has these settings."
     if (out/"run.json").is_file() and json.loads((out/"run.json").read_text()).get("settings") == settings: return load_study(out)
@@ -185,16 +196,17 @@ def study(
     for e in experiments: patches_of(e, 0, 0)
     quick = quick or set(experiments) != set(EXPERIMENTS)
     began, out, net, name = time.perf_counter(), Path(out), Network(model), model.study_name
+    forget_peak(net.device.type)
     chosen = choose_battery(model, net, table, source=source)
     settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments)
     if found := finished_study(out, settings): return found
-    ranked = select(triage(net, chosen.battery), selection)
+    ranked = select(with_tokens(triage(net, chosen.battery, chosen.baselines), chosen.battery, model.tokenizer), selection)
     pairs, few = ([p for p in chosen.battery.pairs if p.battery_idx in set(t.battery_idx)] for t in (ranked, select(ranked, "B")))
     patches, files = run_parts(parts_of(name, net, pairs, few, seed=seed, quick=quick, experiments=experiments), out, settings, progress)
     if not quick: patches = pd.concat([patches, random_heads(patches, seed=seed)], ignore_index=True)
     tables, left_out = ({}, {}) if quick else beside(name, net, pairs, few, patches, seed=seed)
     run = {**settings, "settings": settings, "battery": source, "versions": versions(), "git_commit": git_commit(), "noise_floor": noise_floor(net, pairs[:2]),
-           "n_layers": model.cfg.n_layers, "n_heads": model.cfg.n_heads, "layer_kinds": [l.kind or "full_attention" for l in net.layers],
+           "n_layers": model.cfg.n_layers, "n_heads": model.cfg.n_heads, "layer_kinds": [l.kind or "full_attention" for l in net.layers], "bos": bool(model.tokenizer.wants_bos),
            "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs), pairs_patched=len(pairs), pairs_beside=0 if quick else len(few), rows=len(patches)),
            "left_out": left_out, "peak_memory_bytes": peak_memory(settings["device"]), "seconds": round(time.perf_counter() - began, 2)}
     save_study(out, Study(ranked, patches, run, chosen.table, chosen.steps, tables), chosen)
