@@ -242,21 +242,22 @@ def run_maps(
     net:Network, # the model
     pairs, # list of `Pair`
     *,
+    metrics:bool=False, # the others beside LD
     progress=None, # called with the share done
 )->pd.DataFrame: # the tidy table
     "Experiment 5 on each pair."
     parts = []
     for i, pair in enumerate(pairs):
         patches = maps_of(net, pair)
-        parts.append(tidy(name, [pair], patches, patch_all(net, [pair], [p for _, p in patches])))
+        parts.append(tidy(name, [pair], patches, patch_all(net, [pair], [p for _, p in patches], metrics=metrics)))
         if progress: progress((i + 1) / len(pairs))
     return pd.concat(parts, ignore_index=True)
 
-def run_routes(name, net, pairs, *, progress=None):
+def run_routes(name, net, pairs, *, metrics=False, progress=None):
     "Experiments 6 and 7 on the pairs; a knock-out of another token than the entity is their control."
     patches, away = routes_of(net), [(e, p) for e, p in knockouts_of(net)]
-    real = tidy(name, pairs, patches, patch_all(net, pairs, [p for _, p in patches], progress=progress))
-    kept, result = control(net, pairs, [p for _, p in away], "wrong_position")
+    real = tidy(name, pairs, patches, patch_all(net, pairs, [p for _, p in patches], metrics=metrics, progress=progress))
+    kept, result = control(net, pairs, [p for _, p in away], "wrong_position", metrics=metrics)
     return pd.concat([real, tidy(name, kept, elsewhere(away), result, control="wrong_position")], ignore_index=True)
 
 def elsewhere(patches):
