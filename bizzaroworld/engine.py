@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'COLUMNS', 'METRICS', 'unwrap', 'Norm', 'rotate', 'Layer', 'project', 'attend', 'Network', 'Runs', 'State',
-           'state_of', 'plan', 'changed', 'enter', 'Edits', 'advance', 'in_parts', 'on_each_core', 'climb', 'sweep',
-           'Patched', 'other_run', 'read_difference', 'read_metrics', 'all_metrics', 'patch_all']
+           'state_of', 'plan', 'changed', 'enter', 'Edits', 'advance', 'in_parts', 'on_each_core', 'even', 'climb',
+           'sweep', 'Patched', 'other_run', 'read_difference', 'read_metrics', 'all_metrics', 'patch_all']
 
 # %% ../nbs/05_engine.ipynb #c002
 import copy, inspect, threading
@@ -342,7 +342,16 @@ def on_each_core(
         stopped.set(); pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
 
-# %% ../nbs/05_engine.ipynb #c039
+def even(
+    rows:Float[torch.Tensor, "row ..."], # to be shared out
+    size:int, # rows at once, at most
+    device, # where they are computed
+)->list: # views of the rows
+    "Parts that are equally large and as many for each core: nobody waits for the last one."
+    cores = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
+    return [part for part in rows.tensor_split(cores * max(1, -(-len(rows)//(cores * size)))) if len(part)]
+
+# %% ../nbs/05_engine.ipynb #c040
 def climb(net, runs, rows, budget, progress=None):
     "`sweep` on one core, or on one GPU."
     final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
@@ -375,7 +384,7 @@ def sweep(net, runs, rows, budget, progress=None):
     on_each_core(share, range(shares), net.device, stopped=stopped)
     return final
 
-# %% ../nbs/05_engine.ipynb #c040
+# %% ../nbs/05_engine.ipynb #c041
 @dataclass(frozen=True)
 class Patched:
     "Logit differences of patched and unpatched runs, in logits."
@@ -393,7 +402,7 @@ def read_difference(net, final, ids):
     logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))] or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
-# %% ../nbs/05_engine.ipynb #c042
+# %% ../nbs/05_engine.ipynb #c043
 METRICS = ("log_probability", "kl_divergence", "rank")
 
 def read_metrics(
@@ -421,7 +430,7 @@ def read_metrics(
     kl = (chance * before).sum(-1)[run] - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)
 
-# %% ../nbs/05_engine.ipynb #c044
+# %% ../nbs/05_engine.ipynb #c045
 def all_metrics(net, final, rows, every, ids):
     "`read_metrics` of all rows, on the CPU; rows of one unpatched run stand together."
     base, unpatched = rows[:, COLUMNS.index("base")], every.final()
@@ -429,10 +438,10 @@ def all_metrics(net, final, rows, every, ids):
     def read(mine):
         runs, run = base[mine].unique(return_inverse=True)
         found[mine] = read_metrics(net, final[mine], unpatched[runs], run.to(final.device), ids[base[mine] % len(ids), 0]).cpu()
-    on_each_core(read, base.argsort(stable=True).split(512), net.device)
+    on_each_core(read, even(base.argsort(stable=True), 512, net.device), net.device)
     return found
 
-# %% ../nbs/05_engine.ipynb #c046
+# %% ../nbs/05_engine.ipynb #c047
 @torch.inference_mode()
 def patch_all(
     model, # a bridge, or a `Network`
