@@ -87,7 +87,7 @@ def _curve_rows(table, by, axis, pairs, seed):
     for key, group in table.groupby(list(by), sort=False, observed=True):
         wide = group.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
         x = [round(float(group[group.layer == l][axis].iloc[0]), 4) for l in wide.columns]
-        mean, low, high = (np.round(v, 4).tolist() for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), draws=2_000, seed=seed))
+        mean, low, high = (np.round(v, 4).tolist() for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=seed))
         out.append(dict(zip(by, key), kind="mean", x=x, effect=mean, low=low, high=high))
         if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=np.round(v, 3).tolist(), low=[], high=[]) for (c, i), v in zip(wide.index, wide.to_numpy())]
     return pd.DataFrame(out)

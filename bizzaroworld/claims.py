@@ -64,11 +64,11 @@ class Evidence:
 
     def interval(self, rows, values, statistic=mean)->Interval:
         "A statistic of some pairs with its clustered interval."
-        return cluster_bootstrap(np.asarray(values, dtype=float), rows.category, statistic=statistic, draws=4000)
+        return cluster_bootstrap(np.asarray(values, dtype=float), rows.category, statistic=statistic)
 
     def average(self, values, statistic=mean)->Interval:
         "The same, of a series by pair."
-        return cluster_bootstrap(values.to_numpy(dtype=float), categories(self.patches, values.index), statistic=statistic, draws=4000)
+        return cluster_bootstrap(values.to_numpy(dtype=float), categories(self.patches, values.index), statistic=statistic)
 
 # %% ../nbs/09_claims.ipynb #c015
 def evidence(
@@ -76,7 +76,7 @@ def evidence(
 )->Evidence:
     "Work out what the rules read."
     noising = study.patches[study.patches.direction == "noising"]
-    pairs, phases = release_arrival(noising), phase_table(noising, draws=4000)
+    pairs, phases = release_arrival(noising), phase_table(noising)
     return Evidence(study.run["model"], int(pairs.n_layers.iloc[0]), study.triage, study.patches, pairs, legacy(study.patches), phases,
                     study.run.get("counts", {}), getattr(study, "tables", {}))
 
@@ -335,7 +335,7 @@ def concentration(
     "How many cells carry half of the effect, and how much the strongest carries."
     cells = ["layer", "head"] if site == "z" else "layer"
     effects = pair_matrix(patches, cells=cells, experiment=experiment, site=site, direction=direction)
-    found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index), statistic=_half, draws=2000)
+    found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index), statistic=_half)
     rng, once = np.random.default_rng(seed), np.ones((1, len(effects)))
     null = np.array([_half(_strongest_first(rng.permuted(effects.to_numpy(), axis=1)), once)[0, 1] for _ in range(shuffles)])
     named = {f"{name}{end}": float(part[k]) for k, name in enumerate(("half", "top_share")) for end, part in zip(("", "_low", "_high"), found)}
@@ -388,7 +388,7 @@ def faithful(
     t = e.tables["circuit"].query("direction == 'noising' and ranking == @ranking and share == @share")
     pairs = t.groupby("battery_idx")[["ld", "ld_full", "ld_empty"]].mean()
     parts = pairs[["ld", "ld_full"]].sub(pairs.ld_empty, axis=0)
-    return cluster_bootstrap(parts, categories(t, pairs.index), statistic=lambda v, w: np.divide(*mean(v, w).T), draws=4000)
+    return cluster_bootstrap(parts, categories(t, pairs.index), statistic=lambda v, w: np.divide(*mean(v, w).T))
 
 def _circuit(e):
     "How few components are enough: a sentence, and one for random circuits."
@@ -456,7 +456,7 @@ def peak_ratio(
     "How many times the largest mean effect of one site is that of another."
     tops = np.stack([_peak(state), _peak(increment)], 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return cluster_bootstrap(tops, categories(e.patches, state.index), statistic=lambda v, w: np.divide(*mean(v, w).T), draws=4000)
+        return cluster_bootstrap(tops, categories(e.patches, state.index), statistic=lambda v, w: np.divide(*mean(v, w).T))
 
 def at_final(e:Evidence, site:str, window:int)->pd.DataFrame: # pair × layer
     "Experiment 5 at the final token."

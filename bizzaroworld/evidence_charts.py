@@ -285,7 +285,7 @@ def faithful_curve(
         one = table[table.n_components > 0].drop_duplicates(["battery_idx", "n_components"])
         wide = one.assign(left=one.ld - one.ld_empty, whole=one.ld_full - one.ld_empty).pivot(index=["category", "battery_idx"], columns="n_components", values=["left", "whole"])
         values = np.stack([wide["left"].to_numpy(float), wide["whole"].to_numpy(float)], -1)
-        band = cluster_bootstrap(values, wide.index.get_level_values(0), statistic=share_left, draws=2_000)[1:]
+        band = cluster_bootstrap(values, wide.index.get_level_values(0), statistic=share_left)[1:]
     return dict(x=f.index.to_numpy().round(5).tolist(), **{k: np.round(v, 4).tolist() for k, v in zip(FOLDED[1:], (f["mean"], *band))})
 
 # %% ../nbs/10d_evidence_charts.ipynb #c042
@@ -314,7 +314,7 @@ TOP = 10   # a facet has one kind of axis: a rank is drawn as TOP - log10(rank),
 def rank_row(lens):
     "Median rank of the clean target by layer, with its interval, as one curve."
     wide = lens[(lens.run == "clean") & (lens.position == "final")].pivot(index=["category", "battery_idx"], columns="layer", values="rank").astype(float)
-    found = np.array([cluster_bootstrap(wide[l].to_numpy(), wide.index.get_level_values(0), statistic=median, draws=2_000) for l in wide]).T
+    found = np.array([cluster_bootstrap(wide[l].to_numpy(), wide.index.get_level_values(0), statistic=median) for l in wide]).T
     y, high, low = (TOP - np.log10(found)).round(4).tolist()      # the least rank stands highest
     return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high, shown=[f"median rank {m:,.0f} ({a:,.0f} to {b:,.0f})" for m, a, b in found.T])
 
@@ -385,7 +385,7 @@ def beside_random(
     null = patches[(patches.experiment == "4F") & (patches.control == "random_head") & (patches.direction == direction)]
     if not len(null): raise ValueError(f"nothing to compare: no random head of experiment 4F, {direction}; run the study without --quick")
     wide = null.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
-    found = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), draws=2_000)
+    found = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0))
     random = pd.DataFrame(dict(layer=wide.columns, random=found.estimate, random_low=found.low, random_high=found.high))
     top = heads.head(count).merge(random, on="layer", how="left")
     top["name"] = [f"L{r.layer} H{r.head}" for r in top.itertuples()]

@@ -195,7 +195,7 @@ def head_map(
     experiment:str="4F", # `4F` heads at the final position, `4` at the entity
     direction:str="noising", # or `denoising`
     alpha:float=.05, # share of false heads among those that pass
-    draws:int=2_000, # bootstrap draws
+    draws:int=10_000, # bootstrap draws
 )->pd.DataFrame: # `layer, head, mean, low, high, n, t, p, q, passes`, the strongest first
     "Mean effect of each head over pairs, with interval and correction."
     effects = pair_matrix(patches, cells=["layer", "head"], experiment=experiment, direction=direction)
@@ -231,7 +231,7 @@ def against_controls(
     patches:pd.DataFrame, # rows as in `patches.parquet`, controls included
     *,
     value:str="effect", # the number to compare
-    draws:int=2_000, # bootstrap draws
+    draws:int=10_000, # bootstrap draws
 )->pd.DataFrame: # one row for each control, curve and layer
     "The study's own patches less a control's, paired by pair: mean, interval, d_z."
     curve, tables = ["direction", "experiment", "site", "head"], []

@@ -187,7 +187,7 @@ def threshold_sweep(
     patches:pd.DataFrame, # rows as in `patches.parquet`
     *,
     thresholds:tuple[float, ...]=(.1, .2, .3, .4, .5, .6, .7, .8, .9), # shares of the full effect
-    draws:int=2_000, # bootstrap draws
+    draws:int=10_000, # bootstrap draws
 )->pd.DataFrame: # `direction, quantity, threshold, median, low, high, n_layers, depth`
     "Median release and arrival over pairs at each threshold."
     rows = []

@@ -63,7 +63,7 @@ def top_heads(parts, count):
     "Mean contribution of the strongest heads by source, and their totals with intervals."
     heads = for_own_answer(parts[parts.component == "head"]).assign(name=lambda t: [name_of(l, h) for l, h in zip(t.layer, t["head"])])
     wide = heads.groupby(["category", "battery_idx", "run", "name"]).contribution.sum().groupby(["category", "battery_idx", "name"]).mean().unstack("name")
-    mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), draws=2_000, seed=0)
+    mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=0)
     total = pd.DataFrame(dict(name=wide.columns, mean=mean, low=low, high=high)).set_index("name").round(4)
     total = total.loc[total["mean"].abs().nlargest(count).index].reset_index()
     split = heads[heads.name.isin(total.name)].groupby(["name", "source"], observed=True).contribution.mean().round(4).reset_index()
@@ -106,7 +106,7 @@ def edges(
     out = []
     for (layer, is_random), group in table.groupby(["sender_layer", "random"]):
         wide = group.pivot_table(index=["category", "battery_idx"], columns=["sender", "to"], values="effect", aggfunc="mean")
-        mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), draws=2_000, seed=0)
+        mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=0)
         out.append(pd.DataFrame(dict(sender=wide.columns.get_level_values(0), to=wide.columns.get_level_values(1), sender_layer=layer, random=is_random, mean=mean, low=low, high=high)))
     table = pd.concat(out, ignore_index=True).round({"mean": 5, "low": 5, "high": 5})
     return table.sort_values("mean", key=abs, ascending=False, ignore_index=True)
