@@ -99,7 +99,7 @@ def peak_memory(device):
 
 # %% ../nbs/06a_study.ipynb #c012
 PART = 30   # pairs in a part
-ROUTES, MAPS, FLOOR = 8, 4, 4   # pairs of experiments 6 and 7, of experiment 5, of the null control
+ROUTES, MAPS, FLOOR = 8, 3, 4   # pairs of experiments 6 and 7, of experiment 5, of the null control
 
 def parts_of(
     name:str, # the model's
