@@ -6,7 +6,7 @@
 __all__ = ['COMMANDS', 'parser', 'progress_line', 'main', 'typed']
 
 # %% ../nbs/12_cli.ipynb #c002
-import argparse, json, os, sys, time
+import argparse, gc, json, os, sys, time
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -132,7 +132,7 @@ def _check_study(args, table, source):
     "Refuse what cannot be studied before the first model is loaded."
     from bizzaroworld.experiments import EXPERIMENTS, SELECTIONS, patches_of, select
     from bizzaroworld.facts import InputError
-    from bizzaroworld.weights import locate, quiet
+    from bizzaroworld.weights import locate
     args.model = list(dict.fromkeys(args.model))
     if args.selection not in SELECTIONS: select(None, args.selection)
     args.experiments = tuple(dict.fromkeys(args.experiments.split(","))) if args.experiments else tuple(EXPERIMENTS)
@@ -141,7 +141,7 @@ def _check_study(args, table, source):
     folders = [Path(name).name for name in args.model]
     if len(set(folders)) < len(folders): raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with --out")
     for name in args.model:
-        with quiet(): locate(name)
+        locate(name)
         if table is not None: _some_valid(table, source, name)
 
 # %% ../nbs/12_cli.ipynb #c021
@@ -152,7 +152,8 @@ class _Studies:
     def at_hand(self, name):
         from bizzaroworld.models import load
         if name != self.name:
-            self.name = self.model = None   # one is freed before the next is loaded
+            self.name = self.model = None
+            gc.collect()   # one is freed before the next is loaded; modules refer to each other in circles
             self.model = load(name, device=self.args.device, dtype=self.args.dtype, self_test=name not in self.tested)
             self.name = name; self.tested.add(name)
         return self.model
@@ -176,8 +177,9 @@ def _study(args):
     found = [studies.run(name, table, source, selection=args.selection, quick=args.quick, experiments=args.experiments) for name in args.model]
     if len(args.model) > 1 and table is None:
         from bizzaroworld.report import shared_table
-        try: found += [studies.run(name, shared_table(args.results), "shared", experiments=("1", "3")) for name in reversed(args.model)]
+        try: shared = shared_table(args.results)
         except InputError as e: print(f"bizzaroworld: no shared battery: {e}", file=sys.stderr)
+        else: found += [studies.run(name, shared, "shared", experiments=("1", "3")) for name in reversed(args.model)]
     if args.json: return found[0] if len(args.model) == 1 else {"studies": found}
 
 def _report(args):

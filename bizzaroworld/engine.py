@@ -342,6 +342,7 @@ def on_each_core(
         stopped.set(); pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
 
+# %% ../nbs/05_engine.ipynb #c038
 def even(
     rows:Float[torch.Tensor, "row ..."], # to be shared out
     size:int, # rows at once, at most
@@ -351,7 +352,7 @@ def even(
     cores = torch.get_num_threads() if torch.device(device).type == "cpu" else 1
     return [part for part in rows.tensor_split(cores * max(1, -(-len(rows)//(cores * size)))) if len(part)]
 
-# %% ../nbs/05_engine.ipynb #c040
+# %% ../nbs/05_engine.ipynb #c042
 def climb(net, runs, rows, budget, progress=None):
     "`sweep` on one core, or on one GPU."
     final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
@@ -384,7 +385,7 @@ def sweep(net, runs, rows, budget, progress=None):
     on_each_core(share, range(shares), net.device, stopped=stopped)
     return final
 
-# %% ../nbs/05_engine.ipynb #c041
+# %% ../nbs/05_engine.ipynb #c043
 @dataclass(frozen=True)
 class Patched:
     "Logit differences of patched and unpatched runs, in logits."
@@ -402,7 +403,7 @@ def read_difference(net, final, ids):
     logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))] or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
-# %% ../nbs/05_engine.ipynb #c043
+# %% ../nbs/05_engine.ipynb #c045
 METRICS = ("log_probability", "kl_divergence", "rank")
 
 def read_metrics(
@@ -430,7 +431,7 @@ def read_metrics(
     kl = (chance * before).sum(-1)[run] - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)
 
-# %% ../nbs/05_engine.ipynb #c045
+# %% ../nbs/05_engine.ipynb #c047
 def all_metrics(net, final, rows, every, ids):
     "`read_metrics` of all rows, on the CPU; rows of one unpatched run stand together."
     base, unpatched = rows[:, COLUMNS.index("base")], every.final()
@@ -441,7 +442,7 @@ def all_metrics(net, final, rows, every, ids):
     on_each_core(read, even(base.argsort(stable=True), 512, net.device), net.device)
     return found
 
-# %% ../nbs/05_engine.ipynb #c047
+# %% ../nbs/05_engine.ipynb #c049
 @torch.inference_mode()
 def patch_all(
     model, # a bridge, or a `Network`

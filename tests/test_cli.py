@@ -1,6 +1,6 @@
 "Whole commands: bad input, the files of a study, and an independent implementation."
 import json, os, subprocess, sys
-import time
+import time, weakref
 from pathlib import Path
 from types import SimpleNamespace
 import pandas as pd
@@ -71,10 +71,17 @@ def test_a_battery_without_a_valid_pair_costs_no_model(tmp_path, monkeypatch):
 def test_several_models(tmp_path, monkeypatch, capsys):
     "Each is studied, then all on the shared battery; one is in memory at a time, and its self-tests run once."
     from bizzaroworld import models, report, study
-    loaded, studied = [], []
-    def load(name, self_test, **words): loaded.append((name, self_test)); return name
+    class Model: pass
+    loaded, studied, alive = [], [], []
+    def load(name, self_test, **words):
+        assert all(model() is None for model in alive), "the last one is still in memory"
+        loaded.append((name, self_test))
+        model = Model()
+        model.name, model.circle = name, model   # as modules refer to each other
+        alive.append(weakref.ref(model))
+        return model
     def run(model, table, out, source, experiments, **words):
-        studied.append((model, source, "".join(experiments), out.relative_to(tmp_path).as_posix()))
+        studied.append((model.name, source, "".join(experiments), out.relative_to(tmp_path).as_posix()))
         return SimpleNamespace(run=dict(counts=dict(pairs_patched=1, rows=2), noise_floor=0.0, seconds=1.0, peak_memory_bytes=3))
     monkeypatch.setattr(models, "load", load); monkeypatch.setattr(study, "study", run)
     monkeypatch.setattr(report, "shared_table", lambda results: pd.DataFrame(dict(category=["c"])))
@@ -112,6 +119,7 @@ def test_files_of_a_study(finished):
     assert set(patches.experiment) == {"1", "2A", "2B", "3", "4", "4F", "5", "6", "7"} and set(patches.direction) == {"noising", "denoising"}
     # no pair of a category here has an entity as long as another's, so nobody lends within one
     assert set(patches.control.dropna()) == {"null", "other_category", "random_vector", "wrong_position", "random_head"}
+    assert [len(json.loads(t)) for t in triage.clean_tokens] == list(triage.n_tokens) and run["bos"] is True
     assert len(patches) == summary["rows"] and own.experiment.isin(["1", "2A", "2B", "3", "4", "4F"]).sum() == summary["pairs"] * 2 * 18 * (1 + 5 + 5 + 1 + 4 + 4)
     metrics = ["log_probability", "probability", "kl_divergence", "rank", "top1"]
     assert patches[metrics].notna().all(axis=None)   # on every patch, controls too
