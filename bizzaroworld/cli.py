@@ -147,15 +147,16 @@ def _check_study(args, table, source):
 # %% ../nbs/12_cli.ipynb #c021
 class _Studies:
     "Runs studies with the words of a command; keeps the model that it loaded last."
-    def __init__(self, args): self.args, self.tested, self.name, self.model = args, set(), None, None
+    def __init__(self, args): self.args, self.tokenizers, self.name, self.model = args, {}, None, None
 
     def at_hand(self, name):
         from bizzaroworld.models import load
         if name != self.name:
             self.name = self.model = None
             gc.collect()   # one is freed before the next is loaded; modules refer to each other in circles
-            self.model = load(name, device=self.args.device, dtype=self.args.dtype, self_test=name not in self.tested)
-            self.name = name; self.tested.add(name)
+            before = self.tokenizers.get(name)
+            self.model = load(name, device=self.args.device, dtype=self.args.dtype, self_test=before is None, tokenizer=before)
+            self.name, self.tokenizers[name] = name, self.model.tokenizer
         return self.model
 
     def run(self, name, table, source, **options): # of `study`

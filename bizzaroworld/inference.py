@@ -141,9 +141,11 @@ def cluster_bootstrap(
     if len(values) < 2: return Interval(estimate, estimate * np.nan, estimate * np.nan)
     tail = _tail(clusters, level)
     drawn = statistic(values, resample(clusters, draws=draws, seed=seed))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)       # no draw has the statistic: the interval is NaN, which says so
-        low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
+    if np.isfinite(drawn).all(): low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)   # the same, and faster
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)   # no draw has the statistic: the interval is NaN, which says so
+            low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
     return Interval(estimate, low, high)
 
 # %% ../nbs/07_inference.ipynb #c027

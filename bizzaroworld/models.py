@@ -491,6 +491,7 @@ def load(
     device:str="auto", # as for `pick_device`
     dtype:str="auto", # `auto`, `float32`, `bfloat16` or `float16`
     self_test:bool=True, # check the model before it is handed over
+    tokenizer=None, # the model's, from `load_tokenizer`, where it is at hand already
 )->"TransformerBridge":
     "A wrapped model that has passed its self-tests, with `study_name`, `revision`, `spec_dtype` and `checks` on it."
     device = pick_device(device)
@@ -498,7 +499,7 @@ def load(
     place, local = locate(name)
     config = _fetch(AutoConfig.from_pretrained, place, local)
     dtype = pick_dtype(dtype, device=device, model_type=config.model_type, spec=known_model(str(name)))
-    tokenizer = load_tokenizer(name)
+    tokenizer = tokenizer or load_tokenizer(name)
     revision = _revision(str(name), place, local, config)
     plain = _plain_model(place, local, config, dtype, device)
     reference = _reference(plain, tokenizer)

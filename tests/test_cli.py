@@ -77,7 +77,8 @@ def test_several_models(tmp_path, monkeypatch, capsys):
         assert all(model() is None for model in alive), "the last one is still in memory"
         loaded.append((name, self_test))
         model = Model()
-        model.name, model.circle = name, model   # as modules refer to each other
+        model.name, model.tokenizer, model.circle = name, f"of {name}", model   # as modules refer to each other
+        assert words["tokenizer"] == (None if self_test else model.tokenizer)
         alive.append(weakref.ref(model))
         return model
     def run(model, table, out, source, experiments, **words):
