@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['RUNS', 'SOURCES', 'RECEIVERS', 'pair_runs', 'pattern', 'last_of', 'final_pattern', 'tidy', 'spots',
-           'attention_to_entity', 'frozen_scale', 'logit_direction', 'into_heads', 'head_contributions',
-           'direct_logit_attribution', 'senders', 'sent', 'above', 'through_query', 'through_keys', 'climb', 'receive',
-           'follow', 'path_patching']
+           'attention_to_entity', 'head_patterns', 'frozen_scale', 'logit_direction', 'into_heads',
+           'head_contributions', 'direct_logit_attribution', 'senders', 'sent', 'above', 'through_query',
+           'through_keys', 'climb', 'receive', 'follow', 'path_patching']
 
 # %% ../nbs/05b_routing.ipynb #c002
 import numpy as np
@@ -104,6 +104,23 @@ def attention_to_entity(
     return tidy(weights.unflatten(0, (2, -1)).cpu(), "weight", pairs, layer=range(layers), head=range(heads))
 
 # %% ../nbs/05b_routing.ipynb #c023
+@torch.inference_mode()
+def head_patterns(
+    net:Network, # the model
+    pairs, # list of `Pair`
+    heads, # list of `(layer, head)`
+)->pd.DataFrame: # `battery_idx, category, layer, head, query, key, weight`: a row for each token and each that it may see
+    "Attention weights of some heads between all tokens of each clean prompt."
+    runs, rows = Runs(net, [p.clean_tokens for p in pairs]), []
+    position = torch.arange(runs.length, device=net.device).expand(len(pairs), -1)
+    for level, head in heads:
+        weights = pattern(net.layers[level], runs.q[level], runs.k[level], position)[:, :, head].cpu().numpy()
+        for pair, own in zip(pairs, weights):
+            query, key = np.tril_indices(pair.n_tokens)
+            rows.append(pd.DataFrame(dict(battery_idx=pair.battery_idx, category=pair.category, layer=level, head=head, query=query, key=key, weight=own[query, key])))
+    return pd.concat(rows, ignore_index=True)
+
+# %% ../nbs/05b_routing.ipynb #c027
 def frozen_scale(norm, x:Float[torch.Tensor, "row d_model"])->Float[torch.Tensor, "row 1"]:
     "What an RMS norm multiplies this input by, before its weight; float64."
     return (x.double().pow(2).mean(-1, keepdim=True) + norm.eps).rsqrt()
@@ -120,7 +137,7 @@ def logit_direction(
     bias = torch.zeros(len(ids), dtype=torch.double, device=net.device) if net.unembed.bias is None else net.unembed.bias[ids].double() @ rows.new_tensor([1., -1.])
     return (rows[:, 0] - rows[:, 1]) * net.norm.weight.double() * frozen_scale(net.norm, runs.final()), bias
 
-# %% ../nbs/05b_routing.ipynb #c027
+# %% ../nbs/05b_routing.ipynb #c031
 def into_heads(
     layer, # `engine.Layer`
     z:Float[torch.Tensor, "run head d_head"], # the run's own, at the final token
@@ -145,7 +162,7 @@ def head_contributions(
         parts.append(weights.double() * value); biases.append(bias)
     return torch.stack(parts), torch.stack(biases)
 
-# %% ../nbs/05b_routing.ipynb #c030
+# %% ../nbs/05b_routing.ipynb #c034
 @torch.inference_mode()
 def direct_logit_attribution(
     net:Network, # the model
@@ -169,7 +186,7 @@ def direct_logit_attribution(
     parts = pd.concat(parts, ignore_index=True).astype({"layer": "Int64", "head": "Int64"})
     return parts[["battery_idx", "category", "run", "component", "layer", "head", "source", "contribution"]]
 
-# %% ../nbs/05b_routing.ipynb #c035
+# %% ../nbs/05b_routing.ipynb #c039
 RECEIVERS = {"final": ("final",), "q": ("final",), "k": ("entity", "final"), "v": ("entity", "final")}   # and at which positions
 
 def senders(
@@ -192,7 +209,7 @@ def senders(
             rows += [(i, d, l, h, c, base, (base + len(pairs)) % (2*len(pairs))) for c, some in ((None, heads), ("random", drawn)) for l, h in some]
     return pd.DataFrame(rows, columns=["pair", "direction", "layer", "head", "control", "base", "source"]).astype({"control": "string"})
 
-# %% ../nbs/05b_routing.ipynb #c039
+# %% ../nbs/05b_routing.ipynb #c043
 def sent(
     net:Network, # the model
     runs:Runs, # unpatched runs
@@ -211,7 +228,7 @@ def sent(
         change[mine] = (net.layers[level].attn_out(z) - runs.attn[level][b, at]) * patched[mine, :, None]
     return change
 
-# %% ../nbs/05b_routing.ipynb #c041
+# %% ../nbs/05b_routing.ipynb #c045
 def above(layer, pre, z):
     "The residual stream after a layer, from the one before it and the heads' outputs."
     mid = pre + layer.attn_out(z)
@@ -236,7 +253,7 @@ def through_query(
     z[:, heads, heads] = new[:, 0]
     return above(layer, pre, z)[:, :, None]
 
-# %% ../nbs/05b_routing.ipynb #c043
+# %% ../nbs/05b_routing.ipynb #c047
 def through_keys(
     net:Network, # the model
     runs:Runs, # unpatched runs
@@ -262,7 +279,7 @@ def through_keys(
         out.append(above(layer, pre[:, seen], attend(layer, own[:, seen], *both, position[:, seen])))
     return torch.stack(out, 1)
 
-# %% ../nbs/05b_routing.ipynb #c045
+# %% ../nbs/05b_routing.ipynb #c049
 def climb(
     net:Network, # the model
     runs:Runs, # unpatched runs: keys and values of all tokens before the row's own
@@ -283,7 +300,7 @@ def climb(
             in_parts(lambda a, z: advance(net, runs, rope, x[a:z], rows[a:z], level), len(x), max(1, budget // x.shape[1]))
     return x[:, -1]
 
-# %% ../nbs/05b_routing.ipynb #c047
+# %% ../nbs/05b_routing.ipynb #c051
 def receive(net, runs, kind, layer, change, base, position, patched, budget):
     "Last residual streams `[path, d_model]` of all later receivers of one kind, with each path's row, layer and head."
     entries, paths = {}, []
@@ -297,7 +314,7 @@ def receive(net, runs, kind, layer, change, base, position, patched, budget):
     if not paths: return runs.pre[-1].new_empty(0, net.d_model), []   # senders of the last layer
     return climb(net, runs, entries, budget=budget), paths
 
-# %% ../nbs/05b_routing.ipynb #c048
+# %% ../nbs/05b_routing.ipynb #c052
 def follow(net, runs, pairs, who, kind, place, budget):
     "All paths from the senders `who` to one kind of receiver at one position: rows of a table, without their numbers, and last residual streams."
     column = {c: torch.tensor(who[c].tolist(), dtype=torch.long, device=net.device) for c in ("layer", "head", "base", "source")}
@@ -314,7 +331,7 @@ def follow(net, runs, pairs, who, kind, place, budget):
             finals.append(final); paths += [(mine[row], kind, place, layer, head) for row, layer, head in found]
     return pd.DataFrame(paths, columns=["sender", "receiver", "position", "to_layer", "to_head"]), torch.cat(finals)
 
-# %% ../nbs/05b_routing.ipynb #c050
+# %% ../nbs/05b_routing.ipynb #c054
 def _check(net, heads, receivers):
     "Refuse senders and receivers that are not there, before anything is computed."
     n_layers, n_heads = len(net.layers), net.layers[0].o.in_features // net.layers[0].d_head
@@ -323,7 +340,7 @@ def _check(net, heads, receivers):
     odd = [r for r in receivers if r not in RECEIVERS]
     if odd or not receivers: raise InputError(f"unknown receiver {odd[0] if odd else receivers!r}: use {', '.join(RECEIVERS)}")
 
-# %% ../nbs/05b_routing.ipynb #c051
+# %% ../nbs/05b_routing.ipynb #c055
 def _paths(pairs, who, table, unpatched, patched):
     "The table of paths: who sends, who receives, and the effect, from LD of the unpatched runs and of the patched paths."
     run, other = unpatched[who.base], unpatched[who.source]
@@ -331,7 +348,7 @@ def _paths(pairs, who, table, unpatched, patched):
     return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], position=table.position, receiver=table.receiver,
         layer=table.to_layer.astype("Int64"), head=table.to_head.astype("Int64"), control=who.control, ld_patched=patched, effect=(patched - run) / (other - run))
 
-# %% ../nbs/05b_routing.ipynb #c053
+# %% ../nbs/05b_routing.ipynb #c057
 @torch.inference_mode()
 def path_patching(
     net:Network, # the model
