@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BASELINES', 'KNOWN_RANK', 'SUBJECT_USES', 'PER_CATEGORY', 'KEY', 'SELECTIONS', 'RESIDUAL', 'EXPERIMENTS', 'WINDOWS',
-           'MAPPED', 'COLUMNS', 'CONTROLLED', 'final_logits', 'baselines', 'candidates', 'choose', 'rule_steps',
+           'MAPPED', 'COLUMNS', 'CONTROLLED', 'BOTH', 'final_logits', 'baselines', 'candidates', 'choose', 'rule_steps',
            'shared_battery', 'triage', 'select', 'patches_of', 'shape_of', 'knockouts_of', 'routes_of', 'maps_of',
            'described', 'tidy', 'run_experiments', 'run_maps', 'run_routes', 'elsewhere', 'run_control', 'random_heads',
            'noise_floor', 'Chosen', 'choose_battery']
@@ -266,6 +266,7 @@ def elsewhere(patches):
 
 # %% ../nbs/06_experiments.ipynb #c040
 CONTROLLED = {"1": ("resid_pre",), "3": ("resid_pre",), "2A": ("resid_pre", "attn_out"), "2B": ("resid_pre", "mlp_out")}   # each contribution where it acts
+BOTH = {**CONTROLLED, "2A": MAPPED, "2B": MAPPED}   # and where it does not
 
 def run_control(
     name:str, # the model's
@@ -279,7 +280,7 @@ def run_control(
     progress=None, # called with the share done
 )->pd.DataFrame: # the tidy table
     "One control of experiments 1, 2A, 2B and 3."
-    patches = [(e, p) for e, sites in CONTROLLED.items() for p in patches_of(e, *shape_of(net)) if p.site in sites]
+    patches = [(e, p) for e, sites in (BOTH if kind == "random_vector" else CONTROLLED).items() for p in patches_of(e, *shape_of(net)) if p.site in sites]
     kept, result = control(net, pairs, [p for _, p in patches], kind, pool=pool, seed=seed, metrics=metrics, progress=progress)
     return tidy(name, kept, elsewhere(patches) if kind == "wrong_position" else patches, result, control=kind)
 
