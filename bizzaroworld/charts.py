@@ -278,7 +278,7 @@ def damage_scatter(
     line = points.mark_line(color="#77777f", strokeDash=[4, 3], strokeWidth=1).encode(y=alt.Y("limit:Q"), tooltip=alt.Undefined).transform_calculate(limit="-datum.total_swing") if against == "total_swing" else None
     chart = alt.layer(*([line] if line else []), points).properties(width="container", height=260)
     tail = " Dashed: damage = −TotalSwing, what a patch that moves everything gives." if line else ""
-    return titled(chart, f"Largest damage against {'confidence' if against == 'ld_clean' else 'TotalSwing'}", f"{describe(table)}. Experiment {experiment}, noising; largest damage = smallest delta over the layers; r = {r:.3f}.{tail}")
+    return titled(chart, f"Largest damage against {'confidence' if against == 'ld_clean' else 'TotalSwing'}", f"{describe(table)}. Experiment {experiment}, noising; largest damage = smallest delta over the layers; r = {f'{r:.3f}'.replace('-', '−')}.{tail}")
 
 # %% ../nbs/10_charts.ipynb #c046
 def category_map(

@@ -139,7 +139,7 @@ def control_forest(
     base = alt.Chart(data).encode(color=alt.Color("direction:N", scale=alt.Scale(domain=["noising", "denoising"], range=[COLOURS["noising"], COLOURS["denoising"]])), yOffset=offset)
     point = base.mark_circle(size=42, opacity=1).encode(x=alt.X("difference:Q", title="effect less the control's", axis=alt.Axis(gridColor=ZERO_DARK, tickCount=5)), tooltip=["who", "place", *data.columns[2:]])
     chart = alt.layer(base.mark_rule(strokeWidth=1.7).encode(x="low:Q", x2="high:Q"), point).encode(y=y).properties(width=210, height=20*data.place.nunique())
-    still = f" Own activation moves {null.control_mean.abs().max():.0e} at most and has no panel." if len(null) else ""
+    still = f" Own activation moves {null.control_mean.abs().max():.0e} at most in the mean over pairs and has no panel." if len(null) else ""
     n = ", ".join(f"{w} {int(k)}" for w, k in data.groupby("who").n.max().loc[order].items())
     return titled(chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)), columns=2).resolve_axis(x="independent"), "What the study's patches do more than each control",
         f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest effect (of each curve the strongest layer, then the next); picked and measured on the same pairs. Pairs: {n}. Right of zero: the pair's other run moves more than the control; metric: logit difference.{still}")
@@ -242,7 +242,7 @@ def role_map(
     lines, table = [r for r in ROLES if r in set(data.line)], rows(patches, experiment="5", direction=direction)
     fewer = ", ".join(f"{r.replace(',', '')} {n}" for r, n in means.groupby("role").n.max().reindex(lines).items())
     return titled(map_panels(data, panels, lines, "middle layer"), "Which tokens carry the answer, by their role",
-        f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of them), experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a token: {fewer}. A window patches several layers at once, so its peak is larger. White is exactly zero; metric: logit difference.")
+        f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of them), experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a token: {fewer}. A window patches several layers at once, which mostly makes its peak larger. White is exactly zero; metric: logit difference.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c035
 METRICS = {"effect": "effect on LD (0 none, 1 all)", "probability": "probability of the clean target", "log_probability": "its log-probability (nats)",

@@ -135,7 +135,8 @@ def test_attention_is_read_at_the_final_token_and_in_windows(full):
     assert claims.at_final(full, "attn_out", 1).to_numpy().max() == pytest.approx(.4)
     wide = claims.peak_ratio(full, claims.at_final(full, "resid_pre", 1), claims.at_final(full, "attn_out", 5))
     assert float(wide.estimate) == pytest.approx(1 / .8)
-    assert "With 5 layers of attention patched at once it is 1.25" in claims.p16(full).cause
+    cause = claims.p16(full).cause
+    assert "it is 2.50 [" in cause and ", 1.25 [" in cause and cause.index("with one layer") < cause.index("with 5"), "the same pairs with one layer and with five"
 
 
 def test_faithfulness_is_a_ratio_of_means_over_pairs():
