@@ -156,10 +156,9 @@ def controlled(
     pairs=None, # the pairs that the statistic is about; all if not given
     what:str="The same", # what the statistic is, at the head of a sentence
     form:str=".2f", # of its numbers
-    experiments=("1", "2A", "2B", "3"), # those that the statistic reads: some pairs have a control in others only
 )->str: # one sentence
     "A statistic of the study's own patch, and of its controls on the same pairs."
-    asked = e.patches[e.patches.experiment.isin(experiments)]
+    asked = e.patches[e.patches.experiment != "7"]   # a knock-out has its control on other pairs, and stands in P15
     rows = {CALLED[n]: under(asked, n) for n in names if (asked.control == n).any()}
     if not rows: return NO_CONTROL
     same = set.intersection(set(e.old.battery_idx if pairs is None else pairs), *(set(t.battery_idx) for t in rows.values()))
@@ -305,7 +304,7 @@ def p13(e):
         f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the depth.", _level(e, row, "entity"))
 
 def p14(e):
-    "Reproduced if readout begins within the published last layers, relative depth 15/17 or later, and has a layer at all."
+    "Reproduced if readout begins within the published last layers, relative depth 15/17 or later, or comes within half of our layer, and has a layer at all."
     found, row = _phase(e, "readout", "first")
     published, measure, control = published_number("P14", model="gemma-2b", depth=True), "first layer of readout, relative depth", _level(e, row, "final")
     if not row.layers: return Finding(measure, found, "differs", "In no layer does the input at the final position carry nine tenths of the answer.", control)

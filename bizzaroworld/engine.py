@@ -371,6 +371,7 @@ def climb(net, runs, rows, budget, progress=None):
         final[where] = x[:, -1]
     return final
 
+# %% ../nbs/05_engine.ipynb #c044
 def sweep(net, runs, rows, budget, progress=None):
     "The residual stream `[row, d_model]` after the last layer, at the final token of each planned row."
     rows = rows.to(net.device)
@@ -385,7 +386,7 @@ def sweep(net, runs, rows, budget, progress=None):
     on_each_core(share, range(shares), net.device, stopped=stopped)
     return final
 
-# %% ../nbs/05_engine.ipynb #c043
+# %% ../nbs/05_engine.ipynb #c045
 @dataclass(frozen=True)
 class Patched:
     "Logit differences of patched and unpatched runs, in logits."
@@ -403,7 +404,7 @@ def read_difference(net, final, ids):
     logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))] or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
-# %% ../nbs/05_engine.ipynb #c045
+# %% ../nbs/05_engine.ipynb #c047
 METRICS = ("log_probability", "kl_divergence", "rank")
 
 def read_metrics(
@@ -431,7 +432,7 @@ def read_metrics(
     kl = (chance * before).sum(-1)[run] - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)
 
-# %% ../nbs/05_engine.ipynb #c047
+# %% ../nbs/05_engine.ipynb #c049
 def all_metrics(net, final, rows, every, ids):
     "`read_metrics` of all rows, on the CPU; rows of one unpatched run stand together."
     base, unpatched = rows[:, COLUMNS.index("base")], every.final()
@@ -442,7 +443,7 @@ def all_metrics(net, final, rows, every, ids):
     on_each_core(read, even(base.argsort(stable=True), 512, net.device), net.device)
     return found
 
-# %% ../nbs/05_engine.ipynb #c049
+# %% ../nbs/05_engine.ipynb #c051
 @torch.inference_mode()
 def patch_all(
     model, # a bridge, or a `Network`

@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'MAKERS', 'PART', 'ROUTES', 'MAPS', 'FLOOR', 'SENDERS', 'RANKINGS', 'PICTURES', 'write_whole', 'write_table',
-           'Study', 'load_study', 'code_sha256', 'settings_of', 'versions', 'git_commit', 'forget_peak', 'peak_memory',
-           'parts_of', 'run_parts', 'strongest', 'beside', 'with_tokens', 'finished_study', 'study', 'save_study']
+           'Study', 'load_study', 'code_sha256', 'settings_of', 'versions', 'git_commit', 'about', 'forget_peak',
+           'peak_memory', 'parts_of', 'run_parts', 'strongest', 'beside', 'with_tokens', 'finished_study', 'study',
+           'save_study']
 
 # %% ../nbs/06a_study.ipynb #c002
 import hashlib, json, os, platform, resource, subprocess, sys, tempfile, time
@@ -85,6 +86,7 @@ def settings_of(model, battery_table, source, selection, seed, quick, experiment
     return dict(model=model.study_name, revision=str(model.revision), dtype=str(p.dtype).removeprefix("torch."), device=p.device.type,
                 battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick, experiments=list(experiments), package=__version__, code_sha256=code_sha256())
 
+# %% ../nbs/06a_study.ipynb #c012
 def versions():
     "Versions of what the numbers depend on."
     found = {n: metadata.version(n) for n in ("torch", "transformers", "transformer-lens")}
@@ -94,6 +96,11 @@ def git_commit():
     "The commit of the checkout that this package lies in, or None."
     try: return subprocess.run(["git", "rev-parse", "HEAD"], cwd=data_path("facts.csv").parent, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError): return None
+
+def about(model, net):
+    "What `run.json` says of the model and of what it was run with."
+    return dict(versions=versions(), git_commit=git_commit(), n_layers=model.cfg.n_layers, n_heads=model.cfg.n_heads,
+                layer_kinds=[l.kind or "full_attention" for l in net.layers], bos=bool(model.tokenizer.wants_bos))
 
 def forget_peak(device):
     "Begin to measure peak memory anew; on Linux and on a GPU, elsewhere the peak is that of the whole process."
@@ -106,7 +113,7 @@ def peak_memory(device):
     if device == "cuda": return torch.cuda.max_memory_allocated()
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
-# %% ../nbs/06a_study.ipynb #c012
+# %% ../nbs/06a_study.ipynb #c014
 PART = 30   # pairs in a part
 ROUTES, MAPS, FLOOR = 8, 3, 4   # pairs of experiments 6 and 7, of experiment 5, of the null control
 
@@ -129,7 +136,7 @@ def parts_of(
              for kind in CONTROLS for some in [few[:FLOOR] if kind == "null" else few]]
     return [*plain, *wrong, ("maps", few[:MAPS], part(run_maps, few[:MAPS], metrics=True)), ("routes", few[:ROUTES], part(run_routes, few[:ROUTES], metrics=True))]
 
-# %% ../nbs/06a_study.ipynb #c014
+# %% ../nbs/06a_study.ipynb #c016
 def run_parts(parts, folder, settings, progress):
     "The tidy table of all parts, each kept on disk until the study is finished."
     key, done, whole, files = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12], 0, sum(len(some) for _, some, _ in parts), []
@@ -142,7 +149,7 @@ def run_parts(parts, folder, settings, progress):
     tables = [pd.read_parquet(p) for p in files]
     return pd.concat([t for t in tables if len(t)], ignore_index=True), files
 
-# %% ../nbs/06a_study.ipynb #c016
+# %% ../nbs/06a_study.ipynb #c018
 SENDERS, RANKINGS, PICTURES = 4, 3, 2   # heads that send along paths; random rankings beside a circuit; prompts whose attention is kept whole
 
 def strongest(patches, count=SENDERS):
@@ -151,6 +158,7 @@ def strongest(patches, count=SENDERS):
     means = rows.groupby(["layer", "head"]).effect.mean().abs().nlargest(count)
     return [(int(l), int(h)) for l, h in means.index]
 
+# %% ../nbs/06a_study.ipynb #c020
 def beside(
     name:str, # the model's
     net:Network, # the model
@@ -178,7 +186,7 @@ def beside(
         if "model" not in t: t.insert(0, "model", name)
     return found, left_out
 
-# %% ../nbs/06a_study.ipynb #c018
+# %% ../nbs/06a_study.ipynb #c022
 def with_tokens(triage, battery, tokenizer):
     "The triage with each clean prompt's tokens as a JSON list, so that a page can show them where the tokenizer is not at hand."
     text = {p.battery_idx: json.dumps(tokenizer.convert_ids_to_tokens(list(p.clean_tokens)), ensure_ascii=False) for p in battery.pairs}
@@ -188,7 +196,7 @@ def finished_study(out, settings):
     "The study in a folder, if it has these settings."
     if (out/"run.json").is_file() and json.loads((out/"run.json").read_text()).get("settings") == settings: return load_study(out)
 
-# %% ../nbs/06a_study.ipynb #c020
+# %% ../nbs/06a_study.ipynb #c024
 def study(
     model, # a bridge that has passed its self-tests
     table:pd.DataFrame|None=None, # battery table; the model's default battery if not given
@@ -216,16 +224,15 @@ def study(
     if not quick: patches = pd.concat([patches, random_heads(patches, seed=seed)], ignore_index=True)
     wanted = TABLES if not quick else ("patterns",) if "4F" in experiments else ()
     tables, left_out = beside(name, net, pairs, few, patches, seed=seed, tables=wanted)
-    run = {**settings, "settings": settings, "battery": source, "versions": versions(), "git_commit": git_commit(), "noise_floor": noise_floor(net, pairs[:2]),
-           "n_layers": model.cfg.n_layers, "n_heads": model.cfg.n_heads, "layer_kinds": [l.kind or "full_attention" for l in net.layers], "bos": bool(model.tokenizer.wants_bos),
+    run = {**settings, "settings": settings, "battery": source, **about(model, net), "noise_floor": noise_floor(net, pairs[:2]), "left_out": left_out,
            "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs), pairs_patched=len(pairs), pairs_beside=0 if quick else len(few), rows=len(patches)),
-           "left_out": left_out, "peak_memory_bytes": peak_memory(settings["device"]), "seconds": round(time.perf_counter() - began, 2)}
+           "peak_memory_bytes": peak_memory(settings["device"]), "seconds": round(time.perf_counter() - began, 2)}
     save_study(out, Study(ranked, patches, run, chosen.table, chosen.steps, tables), chosen)
     for part in files: part.unlink(missing_ok=True)
     if files and not any((out/".parts").iterdir()): (out/".parts").rmdir()
     return load_study(out)
 
-# %% ../nbs/06a_study.ipynb #c021
+# %% ../nbs/06a_study.ipynb #c025
 def save_study(
     out:Path, # the folder
     done:Study, # what to write
