@@ -1,5 +1,6 @@
 "The report's notebooks, executed by papermill on studies of four pairs: few pairs, and the shapes of the public study's models, are where a report breaks."
-import shutil
+import shutil, subprocess
+from types import SimpleNamespace
 
 import pytest
 
@@ -26,6 +27,19 @@ def results(tiny_folders, tmp_path_factory):
     study(load(str(folder / "gemma-2b"), device="cpu", self_test=False), read_battery(folder / "few.csv"), out=folder / "results" / "gemma-2b", source=str(folder / "few.csv"))
     run_notebook(book() / "nbs/reports/study.ipynb", folder / "out.ipynb", model=str(folder / "gemma-3-12b-it"), battery=str(folder / "few.csv"), results=str(folder / "results" / "gemma-3-12b-it"), device="cpu")
     return folder
+
+
+def test_a_kernel_that_dies_unasked_is_started_again(tmp_path, monkeypatch):
+    "And one whose cell fails is not."
+    for error, ends, starts in (("RuntimeError: Kernel died before replying to kernel_info", (1, 1, 0), 3), ("Kernel died before replying to kernel_info", (1, 1, 1, 0), 3), ("NameError: x", (1, 0), 1)):
+        left, count = list(ends), []
+        def run(*command, **words): count.append(1); return SimpleNamespace(returncode=left.pop(0), stderr=error, stdout="")
+        with monkeypatch.context() as patch:
+            patch.setattr(subprocess, "run", run)
+            if ends[starts - 1] == 0: assert run_notebook(book() / "nbs/reports/routes.ipynb", tmp_path / "o.ipynb") == tmp_path / "o.ipynb"
+            else:
+                with pytest.raises(RuntimeError, match=error[-12:]): run_notebook(book() / "nbs/reports/routes.ipynb", tmp_path / "o.ipynb")
+        assert len(count) == starts
 
 
 def test_the_notebook_makes_the_study_that_it_shows(results):
