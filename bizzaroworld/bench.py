@@ -69,10 +69,11 @@ def operations(
 def matmul_rate(
     dtype, device, # of the model
     *,
-    size:int=2048, # of the square matrices
+    size:int|None=None, # of the square matrices; large enough for the device if not given
     repeats:int=5, # the best of these counts
 )->float: # floating-point operations a second
     "The rate of a large matrix product."
+    size = size or (2048 if torch.device(device).type == "cpu" else 8192)   # on a GPU a small product is over before the next is asked for
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     a @ b
     best = min(timed(lambda: a @ b, device)[0] for _ in range(repeats))

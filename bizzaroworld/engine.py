@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'COLUMNS', 'METRICS', 'unwrap', 'Norm', 'rotate', 'Layer', 'project', 'attend', 'Network', 'Runs', 'State',
-           'state_of', 'plan', 'changed', 'enter', 'Edits', 'advance', 'in_parts', 'on_each_core', 'even', 'climb',
-           'sweep', 'Patched', 'other_run', 'read_difference', 'read_metrics', 'all_metrics', 'patch_all']
+           'state_of', 'plan', 'changed', 'there', 'enter', 'Edits', 'advance', 'in_parts', 'on_each_core', 'even',
+           'climb', 'sweep', 'Patched', 'other_run', 'read_difference', 'read_metrics', 'all_metrics', 'patch_all']
 
 # %% ../nbs/05_engine.ipynb #c002
 import copy, inspect, threading
@@ -128,6 +128,8 @@ class Network:
             raise InputError(f"the engine does not know the blocks of {type(hf).__name__} ({e}): use the reference, patching.patch_each") from None
         self.softcap = getattr(hf.config, "final_logit_softcapping", None)
         self.d_model, self.dtype, self.device = self.embed.weight.shape[1], self.embed.weight.dtype, self.embed.weight.device
+        here = self.device.type == "cpu"   # a core works best on what its cache holds; a GPU has thousands of cores to feed
+        self.budget, self.words = (1024, 1024) if here else (8192, 32768)   # tokens that go through a layer at once, vocabulary rows that are read at once
 
     def rope(self, length):
         "Cosines and sines `[1, length, d_head]` of each kind of layer."
@@ -242,24 +244,30 @@ def changed(net, runs, kind, layer, base, source, position, head):
     return mid + block.mlp_out(mid)
 
 # %% ../nbs/05_engine.ipynb #c027
+def there(device, *columns):
+    "Whole numbers from the processor on a device, without waiting for it."
+    return torch.stack(columns).to(device, non_blocking=True).unbind()
+
 def enter(net, runs, x, rows, entry, budget):
     "Fill the new rows `x` `[row, token, d_model]` at the door of layer `entry`."
     c = dict(zip(COLUMNS, rows.T))
-    position = c["start"][:, None] + torch.arange(x.shape[1], device=x.device)
-    x[:] = runs.pre[entry][c["base"][:, None], position]
+    position = c["start"][:, None] + torch.arange(x.shape[1])
+    base, at = there(net.device, c["base"][:, None].expand_as(position), position)
+    x[:] = runs.pre[entry][base, at]
     for k, kind in enumerate(KINDS[:4]):
         mine = ((c["kind"] == k) & (c["until"] < 0)).nonzero()[:, 0]
         for part in mine.split(budget):
             row, token = (position[part] < c["stop"][part, None]).nonzero(as_tuple=True)
             row = part[row]
-            layer = entry if kind == "resid" else entry - 1
-            x[row, token] = changed(net, runs, kind, layer, c["base"][row], c["source"][row], position[row, token], c["head"][row])
+            row_there, token_there, *where = there(net.device, row, token, c["base"][row], c["source"][row], position[row, token], c["head"][row])
+            x[row_there, token_there] = changed(net, runs, kind, entry if kind == "resid" else entry - 1, *where)
+
 
 # %% ../nbs/05_engine.ipynb #c029
 class Edits:
     "What rows overwrite while they pass one layer."
-    def __init__(self, runs, c, level):
-        self.runs, self.c, self.level = runs, c, level
+    def __init__(self, net, runs, c, level):
+        self.device, self.runs, self.c, self.level = net.device, runs, c, level
         self.any = bool((c["until"] >= level).any())
 
     def at(self, kind, position):
@@ -272,36 +280,40 @@ class Edits:
         "Overwrite `x` `[row, token, ...]` where rows want it, by the giving run's activations."
         if not self.any: return
         row, token = self.at(kind, position)
-        where, head = (self.c["source"][row], position[row, token]), self.c["head"][row]
-        if kind in "qkv": x[row, token, head] = store[self.level][(*where, head)]
-        else: x[row, token] = store[self.level][where]
+        if not len(row): return
+        row, token, source, where, head = there(self.device, row, token, self.c["source"][row], position[row, token], self.c["head"][row])
+        if kind in "qkv": x[row, token, head] = store[self.level][source, where, head]
+        else: x[row, token] = store[self.level][source, where]
 
     def knocked(self):
         "Rows and keys that the final query cannot see."
         if not self.any: return None
-        key = torch.arange(int(self.c["length"].max()), device=self.c["first"].device)
-        return self.at("knockout", key.expand(len(self.c["first"]), -1))
+        key = torch.arange(int(self.c["length"].max()))
+        return there(self.device, *self.at("knockout", key.expand(len(self.c["first"]), -1)))
+
 
 # %% ../nbs/05_engine.ipynb #c031
 def advance(net, runs, rope, x, rows, level):
     "Take rows `x` through layer `level`, in place; through the last layer only the final token goes."
     layer, last = net.layers[level], level == len(net.layers) - 1
-    c = dict(zip(COLUMNS, rows.T)); edits = Edits(runs, c, level)
-    position = c["start"][:, None] + torch.arange(x.shape[1], device=x.device)
+    c = dict(zip(COLUMNS, rows.T)); edits = Edits(net, runs, c, level)
+    position = c["start"][:, None] + torch.arange(x.shape[1])
+    base, at = there(net.device, c["base"][:, None].expand_as(position), position)
     edits.write(x, "resid", runs.pre, position)
     cos, sin = rope[layer.kind]
-    q, k, v = project(layer, x, cos[0][position], sin[0][position], last=last)
+    q, k, v = project(layer, x, cos[0][at], sin[0][at], last=last)
     for kind, value, store in (("k", k, runs.k), ("v", v, runs.v)): edits.write(value, kind, store, position)
-    keys, values = (cache[level][c["base"], :int(c["length"].max())] for cache in (runs.k, runs.v))
+    keys, values = (cache[level][base[:, 0], :int(c["length"].max())] for cache in (runs.k, runs.v))
     row = torch.arange(len(x), device=x.device)[:, None]
-    keys[row, position], values[row, position] = k, v
-    x, position = (x[:, -1:], position[:, -1:]) if last else (x, position)
+    keys[row, at], values[row, at] = k, v
+    x, position, at = (x[:, -1:], position[:, -1:], at[:, -1:]) if last else (x, position, at)
     edits.write(q, "q", runs.q, position)
-    attn = layer.attn_out(attend(layer, q, keys, values, position, knocked=edits.knocked()))
+    attn = layer.attn_out(attend(layer, q, keys, values, at, knocked=edits.knocked()))
     edits.write(attn, "attn_out", runs.attn, position)
     mid = x + attn; mlp = layer.mlp_out(mid)
     edits.write(mlp, "mlp_out", runs.mlp, position)
     x[:] = mid + mlp
+
 
 # %% ../nbs/05_engine.ipynb #c033
 def in_parts(function, count, size):
@@ -361,20 +373,19 @@ def climb(net, runs, rows, budget, progress=None):
     for done, (n, where) in enumerate(groups):
         mine, entry = rows[where], rows[where, 1].contiguous()
         x = torch.empty(len(where), n, net.d_model, dtype=net.dtype, device=net.device)
-        bounds = torch.searchsorted(entry, torch.arange(levels + 2, device=net.device)).tolist()
+        bounds = torch.searchsorted(entry, torch.arange(levels + 2)).tolist()
         size = max(1, budget // n)
         for level in range(levels + 1):
             new, stop = bounds[level], bounds[level + 1]
             if stop > new: enter(net, runs, x[new:stop], mine[new:stop], level, budget)
             if level < levels: size = in_parts(lambda a, z: advance(net, runs, rope, x[a:z], mine[a:z], level), stop, size)
             if progress: progress((done + (level + 1) / (levels + 1)) / len(groups))
-        final[where] = x[:, -1]
+        final[there(net.device, where)[0]] = x[:, -1]
     return final
 
 # %% ../nbs/05_engine.ipynb #c044
 def sweep(net, runs, rows, budget, progress=None):
     "The residual stream `[row, d_model]` after the last layer, at the final token of each planned row."
-    rows = rows.to(net.device)
     shares = torch.get_num_threads() if net.device.type == "cpu" and rows[:, 0].sum() > budget else 1
     final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
     stopped = threading.Event()
@@ -414,13 +425,14 @@ def read_metrics(
     run, # `[row]` which of them each row patches; rows of one run stand together
     target, # `[row]` the clean target
     *,
-    block:int=1024, # vocabulary rows at once; their logits stay in the cache
+    block:int|None=None, # vocabulary rows at once; the model's `words` if not given
 ): # `[row, metric]`, columns as in `METRICS`
     "Log-probability and rank of the clean target, and KL divergence from the unpatched run in nats, in float32."
     own = net.readout(final, target[:, None])[:, 0]
     normed, before = net.norm(final), log_probabilities(net.logits(net.norm(unpatched)))
     chance, together = before.exp(), run.bincount(minlength=len(before)).tolist()
     total, above, mean = torch.full_like(own, float("-inf")), torch.zeros_like(own), torch.zeros_like(own)
+    block = block or net.words
     for start in range(0, before.shape[1], block):
         logits = net.logits(normed, slice(start, start + block))
         mean += torch.cat([some @ p for some, p in zip(logits.split(together), chance[:, start:start + block])])  # of the patched logits, under the unpatched distribution
@@ -454,7 +466,7 @@ def patch_all(
     every=None, # `Runs`: the clean ones, the corrupt ones, then any others; computed if not given
     sources=None, # `[direction][pair]`: index of the run in `every` that gives; the other run of the pair if not given
     metrics:bool=False, # read `METRICS` too
-    budget:int=1024, # tokens that go through a layer at once
+    budget:int|None=None, # tokens that go through a layer at once; the model's `budget` if not given
     progress=None, # called with the share done
 )->Patched:
     "Every patch on every pair in every direction: the numbers of the reference, at the speed of the hardware."
@@ -465,7 +477,7 @@ def patch_all(
     of_patch = [state_of(p, len(net.layers)) for p in patches]
     states = {s: i for i, s in enumerate(dict.fromkeys(of_patch))}
     rows = plan(pairs, states, directions, sources or other_run(pairs, directions))
-    final, columns = sweep(net, every, rows, budget, progress), [states[s] for s in of_patch]
+    final, columns = sweep(net, every, rows, budget or net.budget, progress), [states[s] for s in of_patch]
     def table(values):
         t = torch.empty(len(directions), len(pairs), len(states), *values.shape[1:])
         t[tuple(rows[:, [COLUMNS.index(c) for c in ("direction", "pair", "state")]].T)] = values

@@ -33,11 +33,12 @@ def lens_rank(
     states:Float[torch.Tensor, "row d_model"], # of the residual stream
     target:Int[torch.Tensor, "row"], # a token of each
     *,
-    block:int=1024, # vocabulary rows at once; their logits stay in the cache
+    block:int|None=None, # vocabulary rows at once; the model's `words` if not given
 )->Int[torch.Tensor, "row"]: # 1 is the top
     "Rank of a target among the whole vocabulary, read straight from the residual stream."
     own, normed = net.readout(states, target[:, None]), net.norm(states)
     above = torch.zeros(len(states), dtype=torch.long, device=states.device)
+    block = block or net.words
     for start in range(0, len(net.unembed.weight), block):
         logits = net.logits(normed, slice(start, start + block))
         mine = target - start   # a matrix product rounds otherwise than a dot product: the target never stands above itself

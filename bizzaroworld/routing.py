@@ -292,8 +292,9 @@ def climb(
     for level in range(len(net.layers) + 1):
         if level in entries:
             new, base = entries[level]
-            known = dict(n=new.shape[1], entry=level, length=runs.lengths[base], base=base, until=-1, start=runs.lengths[base] - new.shape[1])
-            table = torch.zeros(len(base), len(COLUMNS), dtype=torch.long, device=net.device)
+            length = runs.lengths[base].cpu()   # the engine reads the plan on the processor
+            known = dict(n=new.shape[1], entry=level, length=length, base=base.cpu(), until=-1, start=length - new.shape[1])
+            table = torch.zeros(len(base), len(COLUMNS), dtype=torch.long)
             for name, value in known.items(): table[:, COLUMNS.index(name)] = value
             x, rows = (new, table) if x is None else (torch.cat([x[:, -new.shape[1]:], new]), torch.cat([rows, table]))
         if x is not None and level < len(net.layers):

@@ -1,0 +1,94 @@
+"""A GPU that is not there: tensors that say `cuda:0` and are computed by the processor.
+
+A real GPU refuses to mix its tensors with the processor's; so do these, which is how code for a GPU is
+tested where there is none. They also count where the GPU would have to be waited for.
+"""
+from collections import Counter
+from contextlib import contextmanager
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_flatten, tree_map
+
+aten = torch.ops.aten
+CROSSES = {aten.copy_.default, aten._to_copy.default}                      # from one device to another
+INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}   # a real GPU takes the processor's indices too
+WAITS = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.nonzero.default, aten.equal.default, aten._unique2.default, aten.masked_select.default}
+
+
+class There(torch.Tensor):
+    "A tensor that says it is on a GPU."
+    waits = Counter()
+
+    @staticmethod
+    def __new__(cls, here):
+        return torch.Tensor._make_wrapper_subclass(cls, here.size(), strides=here.stride(), storage_offset=here.storage_offset(), dtype=here.dtype, device="meta")   # what PyTorch's own code sees: it has no guard for a GPU here
+
+    def __init__(self, here): self.here = here
+
+    device = property(lambda self: torch.device("cuda:0"))
+    is_cuda, is_cpu = property(lambda self: True), property(lambda self: False)
+
+    def __repr__(self): return f"There({self.here})"
+
+    @classmethod
+    def __torch_dispatch__(cls, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
+        if any(type(t) is not There and t.device.type == "meta" for t in tensors): raise RuntimeError(f"{func}: PyTorch itself made a tensor on the GPU that is not there: it has no numbers")
+        if func not in CROSSES | INDEXED and any(type(t) is not There and t.dim() for t in tensors):
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, cuda:0, but found at least one on cpu")
+        if func in INDEXED and type(args[0]) is not There: raise RuntimeError(f"{func}: a tensor of the processor indexed by a GPU's")
+        if func in INDEXED and func is not aten.index.Tensor and type(args[2]) is not There and args[2].dim(): raise RuntimeError(f"{func}: the processor's values put into a GPU's tensor")
+        goes = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else None
+        if goes == "cuda": kwargs["device"] = torch.device("cpu")
+        leaves = goes == "cpu" or (func is aten.copy_.default and type(args[0]) is not There)
+        fetched = func in INDEXED and any(type(t) is not There and t.numel() > 1 for t in tensors)   # the processor's indices are sent at once
+        if func in WAITS or leaves or fetched: cls.waits[str(func)] += 1
+        plain = lambda t: t.here if isinstance(t, There) else t
+        found = func(*tree_map(plain, args), **tree_map(plain, kwargs))
+        own = {id(t.here): t for t in tensors if type(t) is There}   # what was changed in place stays the same tensor
+        if leaves: return args[0] if func is aten.copy_.default else found
+        return tree_map(lambda t: (own[id(t)] if id(t) in own else There(t)) if isinstance(t, torch.Tensor) else t, found)
+
+
+class Factories(TorchFunctionMode):
+    "What is made on, or sent to, the GPU that is not there."
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        kwargs = dict(kwargs or {})
+        on = lambda d: isinstance(d, (str, torch.device)) and torch.device(d).type == "cuda"
+        name = getattr(func, "__name__", "")
+        if args and isinstance(args[0], There):
+            if name in ("__getitem__", "__setitem__"):   # PyTorch would make the index on the device that it sees
+                index = args[1] if isinstance(args[1], tuple) else (args[1],)
+                args = (args[0], tuple(torch.tensor(i) if isinstance(i, list) else i for i in index), *args[2:])
+            if name == "__setitem__" and not isinstance(args[2], torch.Tensor): args = (*args[:2], There(torch.tensor(args[2], dtype=args[0].dtype)))
+            if name == "tolist": There.waits[name] += 1; return args[0].here.tolist()
+            if name in ("numpy", "__array__"): raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+        if name == "to" and any(on(d) for d in [*args[1:], kwargs.get("device")]):
+            if isinstance(args[0], There): rest = [a for a in args[1:] if not on(a)]; kwargs.pop("device", None); return func(args[0], *rest, **kwargs) if rest or set(kwargs) - {"non_blocking"} else args[0]
+            rest = [a for a in args[1:] if not on(a)]; kwargs.pop("device", None); waiting = kwargs.pop("non_blocking", False)
+            if not waiting: There.waits["to"] += 1
+            moved = func(args[0], *rest, **kwargs) if rest or kwargs else args[0]
+            return There(moved.detach().clone())
+        if on(kwargs.get("device")):
+            made = func(*tree_map(lambda t: t.here if isinstance(t, There) else t, args), **{**kwargs, "device": "cpu"})
+            return There(made.detach()).requires_grad_(made.requires_grad)
+        return func(*args, **kwargs)
+
+
+def move(model):
+    "All weights of a module to the GPU that is not there, in place; call it in the mode of gradients in which they are used."
+    for module in model.modules():
+        for held in (module._parameters, module._buffers):
+            for name, t in list(held.items()):
+                if t is None or isinstance(t, There): continue
+                del held[name]
+                module._buffers[name] = There(t.detach())
+    return model
+
+
+@contextmanager
+def gpu():
+    "Within it, `cuda` is this one."
+    There.waits.clear()
+    with Factories(): yield There.waits

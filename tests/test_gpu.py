@@ -1,0 +1,70 @@
+"The code for a GPU, on a machine without one: all tensors on one device, the same numbers, and no waiting inside a sweep."
+import copy
+from dataclasses import replace
+from types import SimpleNamespace
+import pandas as pd
+import pytest, torch
+from bizzaroworld import circuit, experiments, study
+from bizzaroworld.bench import random_pairs, study_patches
+from bizzaroworld.engine import Network, patch_all
+from conftest import SHAPE, tiny_model
+from pretend import There, gpu, move
+
+KINDS = ("gemma2", "gemma3_window", "llama")   # soft-caps, windows, neither
+
+
+def network(kind, *, there):
+    model = tiny_model(kind).eval().requires_grad_(False)
+    if there:
+        with torch.inference_mode(): move(model)
+    return Network(SimpleNamespace(original_model=model))
+
+
+def some_pairs():
+    pairs = random_pairs([(7, 2, 4), (9, 3, 4), (7, 2, 4), (8, 3, 4)], vocab=SHAPE["vocab_size"])
+    return [replace(p, category="ab"[i % 2]) for i, p in enumerate(pairs)]
+
+
+def all_numbers(net, pairs):
+    "Every table of a study."
+    tables = {name: run(None) for name, _, run in study.parts_of("m", net, pairs, pairs)}
+    with torch.inference_mode(): beside, left_out = study.beside("m", net, pairs, pairs, pd.concat(tables.values(), ignore_index=True))
+    assert not left_out
+    return {**tables, **beside, "floor": pd.DataFrame([dict(floor=experiments.noise_floor(net, pairs[:2]))])}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_study_has_the_same_numbers(kind, monkeypatch):
+    "All but the gradients of attribution patching, which the pretence does not follow."
+    pairs, here = some_pairs(), network(kind, there=False)
+    known = {len(some): circuit.attribution(here, some) for some in (pairs, pairs[:2])}
+    monkeypatch.setattr(circuit, "attribution", lambda net, pairs, **k: known[len(pairs)])
+    wanted = all_numbers(here, pairs)
+    with gpu() as waits: got = all_numbers(network(kind, there=True), pairs)
+    assert waits   # it was on the GPU
+    for name, table in wanted.items(): pd.testing.assert_frame_equal(got[name], table, rtol=1e-3, atol=1e-4, obj=name)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_waited_for_inside_a_sweep(kind):
+    "However many steps there are, the GPU is waited for equally often."
+    pairs, net, found = some_pairs(), network(kind, there=True), []
+    patches = study_patches(net) + [p for _, p in experiments.routes_of(net)]
+    for budget, some in ((4, pairs), (32, pairs), (10_000, pairs), (10_000, pairs[:1])):
+        with gpu() as waits: patch_all(net, some, patches, budget=budget)
+        found.append(dict(waits))
+    assert found[0] and all(f == found[0] for f in found), found
+    assert sum(found[0].values()) < 10
+
+
+def test_the_pretence_can_fail():
+    here = torch.ones(3)
+    with gpu() as waits:
+        there = here.to("cuda")
+        assert isinstance(there, There) and there.device.type == "cuda" and torch.zeros(2, device="cuda").device.type == "cuda"
+        assert torch.equal((there + 1).cpu(), here + 1) and waits
+        with pytest.raises(RuntimeError, match="same device"): there + here
+        with pytest.raises(TypeError, match="cpu"): there.numpy()
+        with pytest.raises(RuntimeError, match="indexed by a GPU's"): here[torch.zeros(1, dtype=torch.long, device="cuda")]
+        waits.clear(); there[[0, 1]]; assert waits
+        waits.clear(); there.nonzero(); assert waits
