@@ -261,7 +261,8 @@ def changed(net, runs, kind, layer, base, source, position, head):
 # %% ../nbs/05_engine.ipynb #c027
 def there(device, *columns):
     "Whole numbers from the processor on a device, without waiting for it."
-    return torch.stack(columns).to(device, non_blocking=True).unbind()
+    waits = device.type != "cuda"   # CUDA has its own copy before the call returns; others do not promise it
+    return torch.stack(columns).to(device, non_blocking=not waits).unbind()
 
 def enter(net, runs, x, rows, entry, budget):
     "Fill the new rows `x` `[row, token, d_model]` at the door of layer `entry`."
