@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['MEASURED', 'SHARES', 'components', 'runs_of', 'both_runs', 'mix', 'through', 'first_difference', 'masked_rows',
-           'masked_ld', 'attribution', 'measured', 'halves', 'size_of', 'keep_best', 'circuits', 'circuit',
-           'faithfulness', 'areas']
+           'masked_ld', 'attribution', 'measured', 'halves', 'size_of', 'keep_best', 'circuits', 'circuit']
 
 # %% ../nbs/05c_circuit.ipynb #c002
 import numpy as np
@@ -231,23 +230,3 @@ def circuit(
     rankings["attribution", -1] = attribution(net, rank, direction=direction, runs=runs_of(runs, pairs, rank)).mean(0).cpu().numpy()
     for s in range(seed, seed + random): rankings["random", s] = np.random.default_rng(s).random(len(components(net)))
     return circuits(net, rest, rankings, name=name, direction=direction, runs=runs_of(runs, pairs, rest), progress=progress)
-
-# %% ../nbs/05c_circuit.ipynb #c038
-def faithfulness(
-    table:pd.DataFrame, # as `circuits` gives it
-)->pd.DataFrame: # `model, direction, ranking, seed, share, n_components, kept, f`
-    "f of each circuit; `kept` is its size over the number of components."
-    keys = ["model", "direction", "ranking", "seed", "share", "n_components"]
-    m = table.groupby(keys)[["ld", "ld_full", "ld_empty"]].mean()
-    f = ((m.ld - m.ld_empty) / (m.ld_full - m.ld_empty)).rename("f").reset_index()
-    f.insert(6, "kept", f.n_components / f.groupby("model").n_components.transform("max"))
-    return f
-
-def areas(
-    f:pd.DataFrame, # as `faithfulness` gives it
-)->pd.DataFrame: # `model, direction, ranking, seed, cpr, cmd`
-    "Areas under f (CPR) and between f and 1 (CMD), over the share kept."
-    def both(curve):
-        x = curve.kept.to_numpy(); x, at = np.unique(x, return_index=True); y = curve.f.to_numpy()[at]
-        return pd.Series(dict(cpr=np.trapezoid(y, x), cmd=np.trapezoid(np.abs(1 - y), x)))
-    return f.groupby(["model", "direction", "ranking", "seed"])[["kept", "f"]].apply(both).reset_index()

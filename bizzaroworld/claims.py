@@ -7,7 +7,7 @@ __all__ = ['VERDICTS', 'STANDS', 'CALLED', 'NO_CONTROL', 'NO_PATCH', 'CLAIMS', '
            'published_number', 'Evidence', 'evidence', 'as_text', 'Finding', 'agrees', 'overlaps', 'under', 'windowed',
            'controlled', 'p1', 'p2', 'p3', 'p4', 'p9', 'p5', 'p6', 'p10', 'p7', 'p8', 'p11', 'p13', 'p14',
            'concentration', 'p12', 'faithful', 'p15', 'peak_ratio', 'at_final', 'p16', 'difference', 'depths',
-           'scaling', 'p17', 'verdicts', 'rules', 'Legacy', 'legacy_beside', 'sensitivity']
+           'scaling', 'p17', 'verdicts', 'rules', 'counted', 'Legacy', 'legacy_beside', 'sensitivity']
 
 # %% ../nbs/09_claims.ipynb #c002
 import re
@@ -555,6 +555,15 @@ def verdicts(
 def rules()->pd.DataFrame: # `id, rule`
     "The rule by which each claim is judged."
     return pd.DataFrame([dict(id=k, rule=" ".join(f.__doc__.split())) for k, f in CLAIMS.items()])
+
+# %% ../nbs/09_claims.ipynb #n075
+def counted(
+    verdicts, # a series of `VERDICTS`
+)->str:
+    "How many claims got which verdict, as a sentence."
+    words = {"reproduced": ("is reproduced", "are reproduced"), "differs": ("differs", "differ"), "artefact of the method": ("is an artefact of the method", "are artefacts of the method"), "not comparable": ("is not comparable", "are not comparable")}
+    parts = [f"{n} {words[v][n > 1]}" for v in words if (n := int((verdicts == v).sum()))]
+    return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
 
 # %% ../nbs/09_claims.ipynb #c075
 class Legacy(NamedTuple):

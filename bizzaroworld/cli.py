@@ -83,7 +83,7 @@ def progress_line(
 # %% ../nbs/12_cli.ipynb #c015
 def _models(args):
     "Known models, as a table or as JSON."
-    from bizzaroworld.models import known_models
+    from bizzaroworld.weights import known_models
     table = known_models()
     if args.json: return {"models": json.loads(table.to_json(orient="records"))}
     print(table.to_string(index=False))
@@ -92,7 +92,7 @@ def _battery_file(args):
     "The user's battery and its name, checked before anything heavy is loaded; (None, 'default') where there is none."
     if args.battery is None: return None, "default"
     if args.battery == "shared":
-        from bizzaroworld.report import shared_table
+        from bizzaroworld.results import shared_table
         return shared_table(args.results), "shared"
     from bizzaroworld.battery import read_battery
     return read_battery(args.battery), args.battery
@@ -103,7 +103,8 @@ def _check(args):
     from bizzaroworld.battery import align
     table, source = _battery_file(args)
     if table is None:
-        from bizzaroworld.experiments import choose_battery, Network
+        from bizzaroworld.engine import Network
+        from bizzaroworld.knowledge import choose_battery
         from bizzaroworld.models import load
         model = load(args.model, device=args.device, dtype=args.dtype)
         chosen = choose_battery(model, Network(model))
@@ -130,7 +131,8 @@ def _some_valid(table, source, name):
 # %% ../nbs/12_cli.ipynb #c019
 def _check_study(args, table, source):
     "Refuse what cannot be studied before the first model is loaded."
-    from bizzaroworld.experiments import EXPERIMENTS, SELECTIONS, patches_of, select
+    from bizzaroworld.experiments import EXPERIMENTS, patches_of
+    from bizzaroworld.selection import SELECTIONS, select
     from bizzaroworld.facts import InputError
     from bizzaroworld.weights import locate
     args.model = list(dict.fromkeys(args.model))
@@ -177,7 +179,7 @@ def _study(args):
     studies = _Studies(args)
     found = [studies.run(name, table, source, selection=args.selection, quick=args.quick, experiments=args.experiments) for name in args.model]
     if len(args.model) > 1 and table is None:
-        from bizzaroworld.report import shared_table
+        from bizzaroworld.results import shared_table
         try: shared = shared_table(args.results)
         except InputError as e: print(f"bizzaroworld: no shared battery: {e}", file=sys.stderr)
         else: found += [studies.run(name, shared, "shared", experiments=("1", "3")) for name in reversed(args.model)]

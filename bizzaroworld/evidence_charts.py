@@ -16,7 +16,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 from .charts import COLOURS, DIVERGING, LOOK, SITES, _curve_rows, describe, rows, show_token, titled
-from .circuit import areas, faithfulness
+from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010

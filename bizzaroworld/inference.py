@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['CURVE', 'plain_patches', 'pair_matrix', 'categories', 'resample', 'mean', 'median', 'effect_size', 'correlation',
-           'Interval', 'cluster_bootstrap', 'mean_by_layer', 'category_means', 'cell_tests', 'head_map', 'held_out',
-           'against_controls', 'max_t', 'peak', 'by_category', 'detectable']
+           'Interval', 'cluster_bootstrap', 'over_pairs', 'mean_by_layer', 'category_means', 'cell_tests', 'head_map',
+           'held_out', 'against_controls', 'max_t', 'peak', 'by_category', 'detectable']
 
 # %% ../nbs/07_inference.ipynb #c002
 import warnings
@@ -147,6 +147,16 @@ def cluster_bootstrap(
             warnings.simplefilter("ignore", RuntimeWarning)   # no draw has the statistic: the interval is NaN, which says so
             low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
     return Interval(estimate, low, high)
+
+# %% ../nbs/07_inference.ipynb #n027
+def over_pairs(
+    rows:pd.DataFrame, # with `category` and `battery_idx`
+    value:str="effect", # the number to average
+    statistic=mean, # over pairs, as for `cluster_bootstrap`
+)->Interval: # estimate, low, high
+    "A statistic over pairs with its interval; several rows of one pair are averaged first."
+    each = rows.groupby(["category", "battery_idx"])[value].mean()
+    return cluster_bootstrap(each.to_numpy(float), each.index.get_level_values(0), statistic=statistic)
 
 # %% ../nbs/07_inference.ipynb #c027
 CURVE = ["experiment", "direction", "site", "position", "window", "control"]

@@ -10,9 +10,7 @@ __all__ = ['PACKAGES', 'SUMS', 'ModelSpec', 'known_models', 'known_model', 'one_
 import contextlib, hashlib, importlib, importlib.util, json, os, re, shutil, tempfile, warnings
 from dataclasses import dataclass, fields
 from pathlib import Path
-import huggingface_hub, torch, transformers
 import pandas as pd
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from .facts import InputError, data_path
 
 # %% ../nbs/00_weights.ipynb #c005
@@ -79,6 +77,7 @@ def cache_folder()->Path: # `BIZZAROWORLD_CACHE`, or `~/.cache/bizzaroworld`
 @contextlib.contextmanager
 def quiet(offline=False):
     "No progress bars and no library chatter; with `offline`, no look-up on the hub either."
+    import huggingface_hub, transformers
     log, constants = transformers.utils.logging, huggingface_hub.constants
     level, bars, was = log.get_verbosity(), log.is_progress_bar_enabled(), constants.HF_HUB_OFFLINE
     log.set_verbosity_error(); log.disable_progress_bar()
@@ -95,6 +94,8 @@ def _convert(name, folder):
     "Write an embedded model's GGUF as safetensors and tokenizer into `folder`."
     if importlib.util.find_spec("gguf") is None:
         raise InputError(f"reading the weights of {name!r} needs the package gguf: pip install \"bizzaroworld[embedded]\"")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
     with tempfile.TemporaryDirectory(dir=folder.parent) as parts, quiet(offline=True):
         gguf = _gguf_file(name, parts)
         read = dict(gguf_file=gguf.name, local_files_only=True)
@@ -181,5 +182,6 @@ def at_hand(
     spec = known_model(name)
     if spec is None: locate(name); return Path(name).expanduser().is_dir()
     if spec.source == "embedded": return importlib.util.find_spec(PACKAGES[name]) is not None or is_whole(cache_folder()/f"{name}-v1")
+    import huggingface_hub
     config = huggingface_hub.try_to_load_from_cache(spec.hub_id, "config.json")
     return isinstance(config, str) and any(Path(config).parent.glob("*.safetensors"))

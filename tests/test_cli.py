@@ -70,7 +70,7 @@ def test_a_battery_without_a_valid_pair_costs_no_model(tmp_path, monkeypatch):
 
 def test_several_models(tmp_path, monkeypatch, capsys):
     "Each is studied, then all on the shared battery; one is in memory at a time, and its self-tests run once."
-    from bizzaroworld import models, report, study
+    from bizzaroworld import models, results, study
     class Model: pass
     loaded, studied, alive = [], [], []
     def load(name, self_test, **words):
@@ -85,7 +85,7 @@ def test_several_models(tmp_path, monkeypatch, capsys):
         studied.append((model.name, source, "".join(experiments), out.relative_to(tmp_path).as_posix()))
         return SimpleNamespace(run=dict(counts=dict(pairs_patched=1, rows=2), noise_floor=0.0, seconds=1.0, peak_memory_bytes=3))
     monkeypatch.setattr(models, "load", load); monkeypatch.setattr(study, "study", run)
-    monkeypatch.setattr(report, "shared_table", lambda results: pd.DataFrame(dict(category=["c"])))
+    monkeypatch.setattr(results, "shared_table", lambda results: pd.DataFrame(dict(category=["c"])))
     both = ["study", "--model", "gemma-3-270m", "smollm2-135m", "gemma-3-270m", "--json", "--results", str(tmp_path)]
     assert cli.main(both) == 0
     assert loaded == [("gemma-3-270m", True), ("smollm2-135m", True), ("gemma-3-270m", False)]
@@ -93,7 +93,7 @@ def test_several_models(tmp_path, monkeypatch, capsys):
                        ("smollm2-135m", "shared", "13", "shared/smollm2-135m"), ("gemma-3-270m", "shared", "13", "shared/gemma-3-270m")]
     assert len(json.loads(capsys.readouterr().out)["studies"]) == 4
     def none(results): raise InputError("no pair is known to both")
-    monkeypatch.setattr(report, "shared_table", none)
+    monkeypatch.setattr(results, "shared_table", none)
     assert cli.main(both) == 0 and len(studied) == 6 and "no pair is known to both" in capsys.readouterr().err   # the studies stand
 
 
