@@ -132,10 +132,11 @@ def reference_rows(
     *,
     direction:str="noising", # one of `DIRECTIONS`
     size:int=60, # rows in each forward
+    itself:bool=False, # the run gives to itself: what then moves is rounding
 ): # `[patch]` LD, in logits
     "The reference's numbers with a row of the batch for each patch: hooks of the bridge, full forwards, no cache."
     base, giving = runs(pair, direction)
-    source, found = read_sites(model, giving), []
+    source, found = read_sites(model, base if itself else giving), []
     for start in range(0, len(patches), size):
         part = patches[start:start + size]
         hooks = [h for i, p in enumerate(part) for h in writer(model, p.site, p.layer, token_indices(p.position, pair), source[p.site, p.layer], head=p.head, rows=i)]
@@ -152,16 +153,18 @@ def every_patch(
     result, # the engine's `Patched`
     *,
     progress=None, # called with the share done
-)->dict: # largest difference, where it is, how many were compared
+)->dict: # largest difference, where it is, how many were compared; `noise_floor` of self-patches in the same batches, and how many
     "The largest difference between engine and reference over every patch."
-    worst, where = -1.0, None
+    worst, where, floor, few = -1.0, None, 0.0, patches[:60]
     for i, pair in enumerate(pairs):
         for d, direction in enumerate(DIRECTIONS):
+            unpatched = (result.ld_clean, result.ld_corrupt)[d][i]
+            floor = max(floor, float((reference_rows(model, pair, few, direction=direction, itself=True) - unpatched).abs().max()))
             off = (reference_rows(model, pair, patches, direction=direction) - result.ld[d, i]).abs().nan_to_num(nan=float("inf"))
             at = int(off.argmax())
             if float(off[at]) > worst: worst, where = float(off[at]), dict(battery_idx=pair.battery_idx, direction=direction, **asdict(patches[at]))
         if progress: progress((i + 1) / len(pairs))
-    return dict(compared=result.ld.numel(), max_abs_difference=worst, where=where)
+    return dict(compared=result.ld.numel(), max_abs_difference=worst, where=where, noise_floor=floor, self_patches=2 * len(pairs) * len(few))
 
 # %% ../nbs/06d_bench.ipynb #c020
 def beside_peers(

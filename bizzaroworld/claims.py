@@ -317,11 +317,12 @@ def _strongest_first(effects):
     order = np.argsort(-np.abs(centre), kind="stable")
     return (effects * np.sign(centre))[:, order]
 
-def _half(values, weights):
-    "Share of the cells that makes up half of the summed effect, and the share of the first cell."
+def _shares(values, weights):
+    "Share of the cells that makes up half of the summed effect, and the shares that the first cell and the first five have."
     size = mean(values, weights)
     total = np.maximum(size.sum(1, keepdims=True), 1e-12)
-    return np.stack([((size.cumsum(1) >= total / 2 - 1e-12).argmax(1) + 1) / size.shape[1], size[:, 0] / total[:, 0]], 1)
+    up_to = size.cumsum(1) / total
+    return np.stack([((up_to >= .5 - 1e-12).argmax(1) + 1) / size.shape[1], up_to[:, 0], up_to[:, :5][:, -1]], 1)
 
 # %% ../nbs/09_claims.ipynb #c048
 def concentration(
@@ -332,16 +333,16 @@ def concentration(
     direction:str="noising", # or `denoising`
     shuffles:int=500, # of the control
     seed:int=0, # of the shuffles
-)->dict: # `cells, top, half, top_share` (each with `_low`, `_high`), `top_null, p`
-    "How many cells carry half of the effect, and how much the strongest carries."
+)->dict: # `cells, top`; `half, top_share, five_share`, each with `_low`, `_high`; `top_null, five_null, p`
+    "How many cells carry half of the effect, and how much the strongest carry."
     cells = ["layer", "head"] if site == "z" else "layer"
     effects = pair_matrix(patches, cells=cells, experiment=experiment, site=site, direction=direction)
-    found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index), statistic=_half)
+    found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index), statistic=_shares)
     rng, once = np.random.default_rng(seed), np.ones((1, len(effects)))
-    null = np.array([_half(_strongest_first(rng.permuted(effects.to_numpy(), axis=1)), once)[0, 1] for _ in range(shuffles)])
-    named = {f"{name}{end}": float(part[k]) for k, name in enumerate(("half", "top_share")) for end, part in zip(("", "_low", "_high"), found)}
+    null = np.array([_shares(_strongest_first(rng.permuted(effects.to_numpy(), axis=1)), once)[0, 1:] for _ in range(shuffles)])
+    named = {f"{name}{end}": float(part[k]) for k, name in enumerate(("half", "top_share", "five_share")) for end, part in zip(("", "_low", "_high"), found)}
     return dict(cells=effects.shape[1], top=effects.mean().abs().idxmax(), **named,
-        top_null=float(np.quantile(null, .95)), p=float(1 + (null >= named["top_share"]).sum()) / (shuffles + 1))
+        **dict(zip(("top_null", "five_null"), map(float, np.quantile(null, .95, axis=0)))), p=float(1 + (null[:, 0] >= named["top_share"]).sum()) / (shuffles + 1))
 
 # %% ../nbs/09_claims.ipynb #c052
 def _named(e, experiment):

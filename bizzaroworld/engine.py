@@ -155,7 +155,6 @@ class Network(Readout):
         x, positions = torch.zeros(1, 1, 1, dtype=self.dtype, device=self.device), torch.arange(length, device=self.device)[None]
         return {kind: self.rotary(x, positions, *([kind] if kind else [])) for kind in {l.kind for l in self.layers}}
 
-
 # %% ../nbs/05_engine.ipynb #c018a
 STORES = ("pre", "q", "k", "v", "z", "attn", "mid", "mlp")
 
@@ -230,16 +229,17 @@ def plan(
     states, # list of `State`
     directions, # of `DIRECTIONS`
     sources, # `[direction][pair]`: index of the run that gives
+    n_layers:int, # of the model
 )->torch.Tensor: # one row for each state, pair and direction, columns as in `COLUMNS`, sorted
     "What to compute, in the order in which it is computed."
-    rows = []
+    rows, final_alone = [], {s for s in states if s.kind == "knockout" or s.entry == n_layers}   # what is hidden does not change, who looks does; behind the last layer nobody looks
     for d, direction in enumerate(directions):
         for i, pair in enumerate(pairs):
             base = i + len(pairs) * (direction == "denoising")
             where = {p: token_indices(p, pair) for p in {s.position for s in states}}
             for j, s in enumerate(states):
                 span = where[s.position]
-                start = pair.n_tokens - 1 if s.kind == "knockout" else span[0]  # what is hidden does not change; who looks does
+                start = pair.n_tokens - 1 if s in final_alone else span[0]
                 rows.append((pair.n_tokens - start, s.entry, pair.n_tokens, KINDS.index(s.kind), s.until, s.head,
                              base, sources[d][i], start, span[0], span[-1] + 1, d, i, j))
     return torch.tensor(sorted(rows), dtype=torch.long).reshape(-1, len(COLUMNS))
@@ -278,7 +278,6 @@ def enter(net, runs, x, rows, entry, budget):
             row_there, token_there, *where = there(net.device, row, token, c["base"][row], c["source"][row], position[row, token], c["head"][row])
             x[row_there, token_there] = changed(net, runs, kind, entry if kind == "resid" else entry - 1, *where)
 
-
 # %% ../nbs/05_engine.ipynb #c029
 class Edits:
     "What rows overwrite while they pass one layer."
@@ -307,7 +306,6 @@ class Edits:
         key = torch.arange(int(self.c["length"].max()))
         return there(self.device, *self.at("knockout", key.expand(len(self.c["first"]), -1)))
 
-
 # %% ../nbs/05_engine.ipynb #c031
 def advance(net, runs, rope, x, rows, level):
     "Take rows `x` through layer `level`, in place; through the last layer only the final token goes."
@@ -329,7 +327,6 @@ def advance(net, runs, rope, x, rows, level):
     mid = x + attn; mlp = layer.mlp_out(mid)
     edits.write(mlp, "mlp_out", runs.mlp, position)
     x[:] = mid + mlp
-
 
 # %% ../nbs/05_engine.ipynb #c033
 def in_parts(function, count, size):
@@ -492,7 +489,7 @@ def patch_all(
     unpatched = read_difference(net, every.final()[:2 * len(pairs)], ids.repeat(2, 1))
     of_patch = [state_of(p, len(net.layers)) for p in patches]
     states = {s: i for i, s in enumerate(dict.fromkeys(of_patch))}
-    rows = plan(pairs, states, directions, sources or other_run(pairs, directions))
+    rows = plan(pairs, states, directions, sources or other_run(pairs, directions), len(net.layers))
     final, columns = sweep(net, every, rows, budget or net.budget, progress), [states[s] for s in of_patch]
     def table(values):
         t = torch.empty(len(directions), len(pairs), len(states), *values.shape[1:])
