@@ -26,7 +26,10 @@ def _parse(path, text):
             raise InputError(f"{path}: JSON holds {type(rows).__name__ if not isinstance(rows, list) else 'a list of other things'}: give a list of objects")
         return pd.DataFrame(rows, dtype=object)
     try: return pd.read_csv(StringIO(text), dtype=object, keep_default_na=False)
-    except (ValueError, pd.errors.ParserError) as e: raise InputError(f"{path}: not a CSV table ({str(e).strip().splitlines()[0]}): one row per pair, columns {', '.join(COLUMNS)}") from e
+    except (ValueError, pd.errors.ParserError) as e:
+        raise InputError(
+            f"{path}: not a CSV table ({str(e).strip().splitlines()[0]}): "
+            f"one row per pair, columns {', '.join(COLUMNS)}") from e
 
 # %% ../nbs/02_battery.ipynb #c008
 def _checked(table, where):

@@ -119,7 +119,8 @@ def against_reference(
     each, worst = sample_reference(model, pairs, patches, result, sample, seed, net.device)
     count = result.ld.numel()
     return result, dict(model=model.study_name, device=str(net.device), dtype=str(net.dtype).removeprefix("torch."), pairs=len(pairs), patches=count,
-        distinct_states=len({state_of(p, len(net.layers)) for p in patches}) * len(pairs) * 2, reference_sample=sample, reference_seconds=each * count, engine_seconds=seconds,
+        distinct_states=len({state_of(p, len(net.layers)) for p in patches}) * len(pairs) * 2,
+        reference_sample=sample, reference_seconds=each * count, engine_seconds=seconds,
         speedup=each * count / seconds, max_abs_difference=worst, needed_operations=needed, matmul_rate=rate, roofline_fraction=needed / seconds / rate,
         peak_memory_bytes=peak, threads=torch.get_num_threads(), versions=versions())
 
@@ -139,7 +140,8 @@ def reference_rows(
     source, found = read_sites(model, base if itself else giving), []
     for start in range(0, len(patches), size):
         part = patches[start:start + size]
-        hooks = [h for i, p in enumerate(part) for h in writer(model, p.site, p.layer, token_indices(p.position, pair), source[p.site, p.layer], head=p.head, rows=i)]
+        hooks = [h for i, p in enumerate(part)
+            for h in writer(model, p.site, p.layer, token_indices(p.position, pair), source[p.site, p.layer], head=p.head, rows=i)]
         normed = run_final(model, [base] * len(part), hooks)
         found.append(readout(model, normed, torch.tensor([target_ids(pair)] * len(part), device=normed.device)).cpu())
     logits = torch.cat(found)
@@ -185,7 +187,9 @@ def beside_peers(
     for r in rows:
         ran = r["status"] == "ran"
         r.update(ratio_study=r["seconds_per_patch"] / per_patch if ran else None, ratio_sample=r["seconds_per_patch"] / same[r["patches"]] if ran else None)
-    engine = dict(peer="bizzaroworld", package="bizzaroworld", version=versions()["bizzaroworld"], status="ran", patches=len(patches), seconds_per_patch=same[len(patches)], max_abs_difference=0.0, ratio_study=same[len(patches)] / per_patch, ratio_sample=1.0)
+    engine = dict(peer="bizzaroworld", package="bizzaroworld", version=versions()["bizzaroworld"], status="ran",
+        patches=len(patches), seconds_per_patch=same[len(patches)], max_abs_difference=0.0,
+        ratio_study=same[len(patches)] / per_patch, ratio_sample=1.0)
     return [engine, *[{k: None if isinstance(v, float) and v != v else v for k, v in r.items()} for r in rows]]
 
 # %% ../nbs/06d_bench.ipynb #c023
@@ -214,7 +218,8 @@ def small_model(
     family:str="gemma3", # or `llama`
 )->Network:
     "A random model in memory, as the engine sees it."
-    shape = dict(vocab_size=512, hidden_size=320, intermediate_size=1280, num_hidden_layers=layers, num_attention_heads=heads, num_key_value_heads=max(1, heads // 4), head_dim=64)
+    shape = dict(vocab_size=512, hidden_size=320, intermediate_size=1280, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=max(1, heads // 4), head_dim=64)
     torch.manual_seed(0)
     if family == "llama": plain = transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
     else: plain = transformers.Gemma3ForCausalLM(transformers.Gemma3TextConfig(**shape, sliding_window=16))
@@ -257,7 +262,8 @@ def noise(
     _, worst = sample_reference(model, pairs, patches, patch_all(net, pairs, patches), sample, seed, net.device)
     floor = lambda base: float((itself.ld - base[..., None]).abs().max())
     step = 2.0 ** (torch.cat([mine.abs().flatten(), torch.tensor([1e-9])]).max().log2().floor() - (7 if net.dtype == torch.bfloat16 else 23))
-    return dict(dtype=str(net.dtype).removeprefix("torch."), pairs=len(pairs), self_patches=itself.ld.numel(), floor=floor(mine), floor_against_reference=floor(theirs),
+    return dict(dtype=str(net.dtype).removeprefix("torch."), pairs=len(pairs), self_patches=itself.ld.numel(),
+        floor=floor(mine), floor_against_reference=floor(theirs),
         sample=sample, max_abs_difference=worst, holds=worst <= max(floor(mine), floor(theirs)), step_of_largest_ld=float(step))
 
 # %% ../nbs/06d_bench.ipynb #c030

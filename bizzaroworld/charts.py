@@ -25,9 +25,11 @@ DIVERGING = ["#8c3a00", "#d4762c", "#f0b98d", "#ffffff", "#94c4e3", "#3f8fc4", "
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post")
 LOOK = {"font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif", "background": "white",
     "view": {"stroke": None, "continuousWidth": 260, "continuousHeight": 210},
-    "axis": {"gridColor": "#ececf0", "domainColor": "#9a9aa5", "tickColor": "#9a9aa5", "labelColor": "#33333d", "titleColor": "#33333d", "titleFontWeight": 500, "labelFontSize": 11, "titleFontSize": 12},
+    "axis": {"gridColor": "#ececf0", "domainColor": "#9a9aa5", "tickColor": "#9a9aa5",
+        "labelColor": "#33333d", "titleColor": "#33333d", "titleFontWeight": 500, "labelFontSize": 11, "titleFontSize": 12},
     "axisBand": {"grid": False}, "header": {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": "#22222b", "title": None},
-    "legend": {"orient": "top", "title": None, "labelFontSize": 12, "labelColor": "#22222b", "symbolType": "circle", "symbolOpacity": 1, "symbolSize": 90, "labelLimit": 260},
+    "legend": {"orient": "top", "title": None, "labelFontSize": 12, "labelColor": "#22222b",
+        "symbolType": "circle", "symbolOpacity": 1, "symbolSize": 90, "labelLimit": 260},
     "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "subtitleColor": "#55555f", "offset": 12}}
 
 # %% ../nbs/10_charts.ipynb #c009
@@ -75,7 +77,9 @@ def rows(
     table = patches[patches.experiment.isin(names) & patches.control.isna()]
     for column, value in equal.items(): table = table[table[column].isin([value] if isinstance(value, str) else list(value))]
     asked = f"experiment {' + '.join(names)}" + "".join(f", {k} {v}" for k, v in equal.items())
-    if not len(table): raise ValueError(f"nothing to draw: no row of {asked}; the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
+    if not len(table):
+        raise ValueError(f"nothing to draw: no row of {asked}; "
+            f"the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
     bad = ~np.isfinite(table.effect.astype(float))
     if bad.any(): raise ValueError(f"{int(bad.sum())} effects of {asked} are not finite; rerun these pairs in float32 or bfloat16")
     return table
@@ -89,7 +93,8 @@ def _curve_rows(table, by, axis, pairs, seed):
         x = [round(float(group[group.layer == l][axis].iloc[0]), 4) for l in wide.columns]
         mean, low, high = (np.round(v, 4).tolist() for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=seed))
         out.append(dict(zip(by, key), kind="mean", x=x, effect=mean, low=low, high=high))
-        if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=np.round(v, 3).tolist(), low=[], high=[]) for (c, i), v in zip(wide.index, wide.to_numpy())]
+        if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=np.round(v, 3).tolist(), low=[], high=[])
+            for (c, i), v in zip(wide.index, wide.to_numpy())]
     return pd.DataFrame(out)
 
 def _curve_layers(data, colour, axis_title, order):
@@ -100,8 +105,10 @@ def _curve_layers(data, colour, axis_title, order):
         color=alt.Color(f"{colour}:N", scale=scale, legend=alt.Legend(symbolOpacity=1, symbolStrokeWidth=0)))
     y = alt.Y("effect:Q", title="effect (0 none, 1 all)")
     mean = base.transform_filter("datum.kind == 'mean'")
-    tip = [alt.Tooltip(f"{colour}:N"), alt.Tooltip("x:Q", title=axis_title), alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
-    zero = alt.Chart(data).transform_aggregate(n="count()").mark_rule(color="#77777f", strokeDash=[3, 3], strokeWidth=.7).encode(y=alt.datum(0))   # one rule a panel
+    tip = [alt.Tooltip(f"{colour}:N"), alt.Tooltip("x:Q", title=axis_title),
+        alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
+    # one rule a panel
+    zero = alt.Chart(data).transform_aggregate(n="count()").mark_rule(color="#77777f", strokeDash=[3, 3], strokeWidth=.7).encode(y=alt.datum(0))
     return alt.layer(base.transform_filter("datum.kind == 'pair'").mark_line(opacity=.13, strokeWidth=.8, clip=True).encode(y=y, detail="pair:N"),
         mean.mark_area(opacity=.22).encode(y=alt.Y("low:Q"), y2="high:Q"), zero,
         mean.mark_line(strokeWidth=2.4).encode(y=y), mean.mark_circle(size=34, opacity=1).encode(y=y, tooltip=tip))
@@ -127,7 +134,9 @@ def curves(
     chart = layers.facet(alt.Facet(f"{facet}:N", sort=order(facet), header=alt.Header(title=None)), columns=len(order(facet)))
     chart = chart.transform_flatten(["x", "effect", "low", "high"])
     line = "thin lines: single pairs; " if pairs else ""
-    return titled(chart, title, f"{describe(table)}. Thick line: mean effect; band: 95 % interval (categories, then pairs, resampled); {line}{caption}".strip().rstrip(";") + ".")
+    return titled(chart, title,
+        f"{describe(table)}. Thick line: mean effect; band: 95 % interval (categories, then pairs, resampled); "
+        f"{line}{caption}".strip().rstrip(";") + ".")
 
 # %% ../nbs/10_charts.ipynb #c021
 def handover(
@@ -164,11 +173,14 @@ def _map(table, y, y_sort, facet, y_title):
     colour = alt.Color("effect:Q", title="mean effect", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"),
         legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect", titleOrient="left", titleFontSize=11))
     names = sorted(cells[facet].unique(), key=lambda v: (["noising", "denoising"].index(v) if v in ("noising", "denoising") else 9, str(v)))
-    base = alt.Chart(cells).mark_rect(stroke="#f4f4f7", strokeWidth=.5).encode(x=alt.X("layer:O", axis=alt.Axis(labelAngle=0, labelOverlap=True, title="layer")),
+    base = alt.Chart(cells).mark_rect(stroke="#f4f4f7", strokeWidth=.5).encode(
+        x=alt.X("layer:O", axis=alt.Axis(labelAngle=0, labelOverlap=True, title="layer")),
         y=alt.Y(f"{y}:N", sort=y_sort, title=y_title), color=colour,
-        tooltip=[facet, "layer", y, alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("sd:Q", format=".3f", title="sd over pairs"), *([alt.Tooltip("q:Q", format=".2~g")] if judged else [])])
+        tooltip=[facet, "layer", y, alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("sd:Q", format=".3f", title="sd over pairs"),
+            *([alt.Tooltip("q:Q", format=".2~g")] if judged else [])])
     # what does not stand is left empty before a grey ground, so that the colour keeps its own scale and legend
-    if judged: base = base.encode(fillOpacity=alt.condition("datum.passes", alt.value(1), alt.value(0))).properties(view=alt.ViewBackground(fill=GREY))
+    if judged:
+        base = base.encode(fillOpacity=alt.condition("datum.passes", alt.value(1), alt.value(0))).properties(view=alt.ViewBackground(fill=GREY))
     height = max(90, 22*cells[y].nunique())
     return base.properties(width=330, height=height).facet(alt.Facet(f"{facet}:N", sort=names, header=alt.Header(title=None)), columns=2)
 
@@ -182,7 +194,8 @@ def site_map(
     experiment = {"final": "2A", "entity": "2B"}[position]
     table = rows(patches, experiment=experiment)
     return titled(_map(table, "site", list(SITES[::-1]), "direction", None), f"All five sites at the {position} position",
-        f"{describe(table)}. Mean effect of experiment {experiment} by layer and site, a panel for each direction; metric: logit difference; white is exactly zero.")
+        f"{describe(table)}. Mean effect of experiment {experiment} by layer and site, a panel for each direction; "
+        "metric: logit difference; white is exactly zero.")
 
 # %% ../nbs/10_charts.ipynb #c030
 def head_map(
@@ -195,10 +208,12 @@ def head_map(
     position = table.position.iloc[0]
     heads = [str(h) for h in sorted(table["head"].dropna().unique())]
     # two draws: the correction alone is used, not the intervals
-    tested = [tested_heads(patches, experiment=experiment, direction=d, draws=2).assign(direction=d)[["direction", "layer", "head", "q", "passes"]] for d in table.direction.unique()]
+    tested = [tested_heads(patches, experiment=experiment, direction=d, draws=2).assign(direction=d)[["direction", "layer", "head", "q", "passes"]]
+        for d in table.direction.unique()]
     table = table.astype({"head": int}).merge(pd.concat(tested), on=["direction", "layer", "head"])
     return titled(_map(table, "head", heads, "direction", "head"), f"Heads patched at the {position} position",
-        f"{describe(table)}. Mean effect of experiment {experiment}, one head's z at a time, a panel for each direction; metric: logit difference; white is exactly zero; grey: does not stand after correction, 5 % false discoveries.")
+        f"{describe(table)}. Mean effect of experiment {experiment}, one head's z at a time, a panel for each direction; "
+        "metric: logit difference; white is exactly zero; grey: does not stand after correction, 5 % false discoveries.")
 
 # %% ../nbs/10_charts.ipynb #c034
 def head_bars(
@@ -217,9 +232,12 @@ def head_bars(
     base = alt.Chart(heads).encode(y=alt.Y("name:N", sort=list(heads.name), title=None))
     bars = base.mark_bar(color=COLOURS[direction], height={"band": .7}).encode(x=alt.X("mean:Q", title="mean effect, 95 % interval"),
         opacity=alt.condition("datum.passes", alt.value(.9), alt.value(.35)), tooltip=["name", "mean", "low", "high", "q"])
-    chart = (bars + base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q")).properties(width="container", height=22*len(heads))
-    return titled(chart, "The strongest heads", f"{describe(table)}. Mean effect of experiment {experiment}, {direction}, one head at a time; line: 95 % interval; pale: does not stand after "
-        f"correction (5 % false among those that do; {stand} of {total} stand). Picked and measured on the same pairs, so the first ones are flattered.")
+    chart = (bars + base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q")).properties(
+        width="container", height=22*len(heads))
+    return titled(chart, "The strongest heads",
+        f"{describe(table)}. Mean effect of experiment {experiment}, {direction}, one head at a time; "
+        f"line: 95 % interval; pale: does not stand after correction (5 % false among those that do; {stand} of {total} stand). "
+        "Picked and measured on the same pairs, so the first ones are flattered.")
 
 # %% ../nbs/10_charts.ipynb #c037
 def phase_histogram(
@@ -236,8 +254,11 @@ def phase_histogram(
     counts = long.dropna().astype({"layer": float}).groupby(["what", "layer"], as_index=False).size().rename(columns={"size": "pairs"})
     top = int(n_layers or counts.layer.max()+1)
     scale = alt.Scale(domain=list(columns.values()), range=PALETTE[:len(columns)])
-    chart = alt.Chart(counts).mark_bar(opacity=.9).encode(x=alt.X("layer:O", scale=alt.Scale(domain=list(range(top))), axis=alt.Axis(labelAngle=0, labelOverlap=True), title="layer"),
-        xOffset=alt.XOffset("what:N", sort=list(columns.values())), y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickMinStep=1)), color=alt.Color("what:N", scale=scale),
+    chart = alt.Chart(counts).mark_bar(opacity=.9).encode(
+        x=alt.X("layer:O", scale=alt.Scale(domain=list(range(top))), axis=alt.Axis(labelAngle=0, labelOverlap=True), title="layer"),
+        xOffset=alt.XOffset("what:N", sort=list(columns.values())),
+        y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickMinStep=1)),
+        color=alt.Color("what:N", scale=scale),
         tooltip=["what", "layer", "pairs"]).properties(width="container", height=220)
     missing = f"; never reached: {never} of {len(long)}" if never else ""
     return titled(chart, "Release and arrival, pair by pair", f"{len(layers)} pairs{missing}. {caption}".strip())
@@ -256,9 +277,13 @@ def triage_bars(
         table["known"] = np.where(top, "both targets are the top answer" if ranks else "each prompt prefers its own target", "not both")
     table["pair"] = [f"{r.clean_prompt} →{r.clean_target} / {r.corrupt_prompt} →{r.corrupt_target}" for r in table.itertuples()]
     names = sorted(table[colour].astype(str).unique())
-    table = table.sort_values("total_swing", ascending=False).assign(place=range(1, len(table)+1))[["place", "total_swing", "category", "pair", colour]].round(3)
-    chart = alt.Chart(table).mark_bar().encode(x=alt.X("place:O", title="pairs, by TotalSwing", axis=alt.Axis(labelOverlap=True, labelAngle=0)), y=alt.Y("total_swing:Q", title="TotalSwing (logits)"),
-        color=alt.Color(f"{colour}:N", scale=alt.Scale(domain=names, range=PALETTE[:max(len(names), 1)])), tooltip=["pair", "category", "total_swing", colour])
+    table = table.sort_values("total_swing", ascending=False).assign(place=range(1, len(table)+1))[
+        ["place", "total_swing", "category", "pair", colour]].round(3)
+    chart = alt.Chart(table).mark_bar().encode(
+        x=alt.X("place:O", title="pairs, by TotalSwing", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
+        y=alt.Y("total_swing:Q", title="TotalSwing (logits)"),
+        color=alt.Color(f"{colour}:N", scale=alt.Scale(domain=names, range=PALETTE[:max(len(names), 1)])),
+        tooltip=["pair", "category", "total_swing", colour])
     return titled(chart.properties(width="container", height=220), "How firmly each pair is known",
         f"{len(table)} pairs. TotalSwing = LD of the clean run − LD of the corrupt run, no patch; larger means that both facts are held firmly.")
 
@@ -271,14 +296,24 @@ def damage_scatter(
 )->alt.LayerChart: # one point a pair
     "Largest damage of each pair against its confidence, with the correlation in the caption."
     table = rows(patches, experiment=experiment, direction="noising").assign(total_swing=lambda t: t.ld_clean - t.ld_corrupt)
-    worst = table.groupby(["battery_idx", "category"], as_index=False).agg(damage=("delta", "min"), ld_clean=("ld_clean", "first"), total_swing=("total_swing", "first")).astype({"damage": float}).round(3)
-    r = float(np.corrcoef(worst[against].astype(float), worst.damage)[0, 1]) if worst[against].nunique() > 1 and worst.damage.nunique() > 1 else float("nan")
-    x = alt.X(f"{against}:Q", title={"ld_clean": "LD_clean (logits)", "total_swing": "TotalSwing (logits)"}[against], scale=alt.Scale(zero=False, nice=True))
-    points = alt.Chart(worst).mark_circle(size=70, opacity=.75, color=COLOURS["noising"]).encode(x=x, y=alt.Y("damage:Q", title="largest damage (logits)", scale=alt.Scale(zero=False)), tooltip=["category", "battery_idx", "damage", "ld_clean", "total_swing"])
-    line = points.mark_line(color="#77777f", strokeDash=[4, 3], strokeWidth=1).encode(y=alt.Y("limit:Q"), tooltip=alt.Undefined).transform_calculate(limit="-datum.total_swing") if against == "total_swing" else None
+    worst = table.groupby(["battery_idx", "category"], as_index=False).agg(
+        damage=("delta", "min"), ld_clean=("ld_clean", "first"),
+        total_swing=("total_swing", "first")).astype({"damage": float}).round(3)
+    r = (float(np.corrcoef(worst[against].astype(float), worst.damage)[0, 1])
+        if worst[against].nunique() > 1 and worst.damage.nunique() > 1 else float("nan"))
+    x = alt.X(f"{against}:Q", title={"ld_clean": "LD_clean (logits)", "total_swing": "TotalSwing (logits)"}[against],
+        scale=alt.Scale(zero=False, nice=True))
+    points = alt.Chart(worst).mark_circle(size=70, opacity=.75, color=COLOURS["noising"]).encode(
+        x=x, y=alt.Y("damage:Q", title="largest damage (logits)", scale=alt.Scale(zero=False)),
+        tooltip=["category", "battery_idx", "damage", "ld_clean", "total_swing"])
+    line = (points.mark_line(color="#77777f", strokeDash=[4, 3], strokeWidth=1)
+        .encode(y=alt.Y("limit:Q"), tooltip=alt.Undefined).transform_calculate(limit="-datum.total_swing")
+        if against == "total_swing" else None)
     chart = alt.layer(*([line] if line else []), points).properties(width="container", height=260)
     tail = " Dashed: damage = −TotalSwing, what a patch that moves everything gives." if line else ""
-    return titled(chart, f"Largest damage against {'confidence' if against == 'ld_clean' else 'TotalSwing'}", f"{describe(table)}. Experiment {experiment}, noising; largest damage = smallest delta over the layers; r = {f'{r:.3f}'.replace('-', '−')}.{tail}")
+    return titled(chart, f"Largest damage against {'confidence' if against == 'ld_clean' else 'TotalSwing'}",
+        f"{describe(table)}. Experiment {experiment}, noising; largest damage = smallest delta over the layers; "
+        f"r = {f'{r:.3f}'.replace('-', '−')}.{tail}")
 
 # %% ../nbs/10_charts.ipynb #c046
 def category_map(
@@ -290,7 +325,8 @@ def category_map(
     table = rows(patches, experiment=("1", "3"), site="resid_pre", direction=direction)
     order = table[table.position == "final"].groupby("category").effect.mean().sort_values(ascending=False).index.tolist()
     return titled(_map(table, "category", order, "position", None), "Where each category's answer is carried, layer by layer",
-        f"{describe(table)}. Mean effect of resid_pre, {direction}, experiments 3 (entity) and 1 (final); metric: logit difference; categories whose answer arrives early on top.")
+        f"{describe(table)}. Mean effect of resid_pre, {direction}, experiments 3 (entity) and 1 (final); "
+        "metric: logit difference; categories whose answer arrives early on top.")
 
 # %% ../nbs/10_charts.ipynb #c048
 def category_forest(
@@ -303,9 +339,12 @@ def category_forest(
     "Mean and interval of each category, and of all together."
     table = forest.round(4).astype({"mean": float, "low": float, "high": float})
     order = [*table[table.category != "all"].sort_values("mean").category, "all"]
-    base = alt.Chart(table).encode(y=alt.Y("category:N", sort=order, title=None), color=alt.condition("datum.category == 'all'", alt.value(COLOURS["final"]), alt.value(COLOURS["entity"])))
+    base = alt.Chart(table).encode(y=alt.Y("category:N", sort=order, title=None),
+        color=alt.condition("datum.category == 'all'", alt.value(COLOURS["final"]), alt.value(COLOURS["entity"])))
     x = alt.X("mean:Q", title=unit, scale=alt.Scale(zero=False))
-    chart = alt.layer(base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q"), x2="high:Q"), base.mark_circle(size=70, opacity=1).encode(x=x, tooltip=["category", "n", "mean", "low", "high"]))
+    chart = alt.layer(
+        base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q"), x2="high:Q"),
+        base.mark_circle(size=70, opacity=1).encode(x=x, tooltip=["category", "n", "mean", "low", "high"]))
     return titled(chart.properties(width="container", height=18*len(table)), title, caption)
 
 # %% ../nbs/10_charts.ipynb #c051
@@ -319,7 +358,9 @@ def threshold_chart(
     colour = alt.Color("quantity:N", scale=alt.Scale(domain=["release", "arrival"], range=[COLOURS["entity"], COLOURS["final"]]))
     base = alt.Chart(table).encode(x=alt.X("threshold:Q", title="threshold, share of the effect"), color=colour)
     y = alt.Y("median:Q", title="median layer", scale=alt.Scale(zero=False))
-    layers = alt.layer(base.mark_area(opacity=.2).encode(y=alt.Y("low:Q"), y2="high:Q"), base.mark_line(strokeWidth=2.2, point=True).encode(y=y, tooltip=["direction", "quantity", "threshold", "median", "low", "high"]))
+    layers = alt.layer(
+        base.mark_area(opacity=.2).encode(y=alt.Y("low:Q"), y2="high:Q"),
+        base.mark_line(strokeWidth=2.2, point=True).encode(y=y, tooltip=["direction", "quantity", "threshold", "median", "low", "high"]))
     names = [d for d in ("noising", "denoising") if d in set(table.direction)]
     chart = layers.properties(width=260, height=190).facet(alt.Facet("direction:N", sort=names, header=alt.Header(title=None)), columns=2)
     return titled(chart, "Release and arrival at other thresholds", caption)
@@ -343,7 +384,9 @@ def compare_depth(
 )->alt.FacetChart: # a panel for each position, a colour for each model
     "Effect of `resid_pre` on relative depth, all models over the same pairs."
     sets = [frozenset(g.pair) for _, g in patches.groupby("model")]
-    if len(set(sets)) > 1: raise ValueError(f"the models were measured on different pairs ({', '.join(str(len(s)) for s in sets)}); pass them through shared_pairs first")
+    if len(set(sets)) > 1:
+        raise ValueError(f"the models were measured on different pairs ({', '.join(str(len(s)) for s in sets)}); "
+            "pass them through shared_pairs first")
     table = rows(patches, experiment=("1", "3"), site="resid_pre", direction=direction)
     return curves(table, colour="model", facet="position", axis="relative_depth", pairs=False, title="The same hand-over on relative depth?",
         caption=f"the same pairs for every model; resid_pre, {direction}; metric: logit difference")
@@ -384,13 +427,17 @@ def attention_view(
 )->TokenView: # interactive on the site, a map in JupyterLab
     "Attention patterns of some heads on one prompt."
     labels, weights = [show_token(t) for t in tokens], np.round(np.asarray(patterns, dtype=float), 4)
-    if weights.shape != (len(names), len(tokens), len(tokens)): raise ValueError(f"patterns have shape {weights.shape}; {len(names)} heads and {len(tokens)} tokens need {(len(names), len(tokens), len(tokens))}")
-    spots = pd.DataFrame([dict(head=n, to=f"{i} {labels[i]}", source=f"{j} {labels[j]}", weight=float(w[i, j])) for n, w in zip(names, weights) for i in range(len(tokens)) for j in range(i+1)])
+    if weights.shape != (len(names), len(tokens), len(tokens)):
+        raise ValueError(f"patterns have shape {weights.shape}; "
+            f"{len(names)} heads and {len(tokens)} tokens need {(len(names), len(tokens), len(tokens))}")
+    spots = pd.DataFrame([dict(head=n, to=f"{i} {labels[i]}", source=f"{j} {labels[j]}", weight=float(w[i, j]))
+        for n, w in zip(names, weights) for i in range(len(tokens)) for j in range(i+1)])
     order = [f"{i} {t}" for i, t in enumerate(labels)]
     base = alt.Chart(spots).mark_rect().encode(x=alt.X("source:N", sort=order, title="from"), y=alt.Y("to:N", sort=order, title="to"),
         color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], range=["#ffffff", "#0b4a7f"])), tooltip=["head", "to", "source", "weight"])
     chart = base.properties(width=180, height=180).facet(alt.Facet("head:N", sort=names, header=alt.Header(title=None)), columns=3)
-    return TokenView("AttentionHeads", dict(attention=weights.tolist(), attentionHeadNames=names, tokens=labels), titled(chart, "Attention", "From each token (down) to the tokens it reads (across)."))
+    return TokenView("AttentionHeads", dict(attention=weights.tolist(), attentionHeadNames=names, tokens=labels),
+        titled(chart, "Attention", "From each token (down) to the tokens it reads (across)."))
 
 # %% ../nbs/10_charts.ipynb #c064
 def token_effects(
@@ -403,5 +450,8 @@ def token_effects(
     limit = max(max(map(abs, values)), 1e-6)
     table = pd.DataFrame(dict(token=[f"{i} {t}" for i, t in enumerate(labels)], effect=values))
     chart = alt.Chart(table).mark_bar().encode(x=alt.X("token:N", sort=list(table.token), title=None), y="effect:Q",
-        color=alt.Color("effect:Q", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING), legend=None)).properties(width="container", height=160)
-    return TokenView("ColoredTokens", dict(tokens=labels, values=values, minValue=-limit, maxValue=limit, negativeColor="#d4762c", positiveColor="#3f8fc4"), titled(chart, "Effect by token", "One token patched at a time."))
+        color=alt.Color("effect:Q", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING),
+            legend=None)).properties(width="container", height=160)
+    return TokenView("ColoredTokens",
+        dict(tokens=labels, values=values, minValue=-limit, maxValue=limit, negativeColor="#d4762c", positiveColor="#3f8fc4"),
+        titled(chart, "Effect by token", "One token patched at a time."))

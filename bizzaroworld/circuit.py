@@ -153,7 +153,10 @@ def measured(
     sums = rows.groupby(["layer", rows["head"].fillna(-1).astype(int), "battery_idx"]).effect.sum().groupby(level=[0, 1]).mean()
     wanted = components(net); wanted = pd.MultiIndex.from_arrays([wanted.layer, wanted["head"].fillna(-1).astype(int)])
     lost = wanted.difference(sums.index)
-    if len(lost): raise InputError(f"no measured effect of {len(lost)} of {len(wanted)} components, the first layer {lost[0][0]}: run experiments 2A, 2B, 4 and 4F on these pairs")
+    if len(lost):
+        raise InputError(
+            f"no measured effect of {len(lost)} of {len(wanted)} components, the first layer {lost[0][0]}: "
+            "run experiments 2A, 2B, 4 and 4F on these pairs")
     return sums.loc[wanted].to_numpy(float)
 
 # %% ../nbs/05c_circuit.ipynb #c028
@@ -206,7 +209,9 @@ def circuits(
             if progress: progress((i + 1) / len(step))
     ld = torch.cat(parts, 1)[:, place.cpu()].double().numpy()
     rows = [dict(ranking=r, seed=s, share=share, n_components=n) for r, s in rankings for share, n in zip(SHARES, sizes)]
-    tables = [pd.DataFrame(rows).assign(battery_idx=p.battery_idx, category=p.category, ld=v, ld_full=v[len(SHARES) - 1], ld_empty=v[0]) for p, v in zip(pairs, ld)]
+    tables = [
+        pd.DataFrame(rows).assign(battery_idx=p.battery_idx, category=p.category, ld=v, ld_full=v[len(SHARES) - 1], ld_empty=v[0])
+        for p, v in zip(pairs, ld)]
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "model", name); table.insert(1, "direction", direction)
     return table

@@ -131,7 +131,8 @@ def overlaps(found:Interval, low:float, high:float, *, room:float=0)->str:
     return "reproduced" if found.low - room <= high and low <= found.high + room else "differs"
 
 # %% ../nbs/09_claims.ipynb #c023
-STANDS = {"1": "final", "2A": "final", "2B": "entity", "3": "entity", "7": "entity"}      # where the patch would be, were it not at the wrong position
+# where the patch would be, were it not at the wrong position
+STANDS = {"1": "final", "2A": "final", "2B": "entity", "3": "entity", "7": "entity"}
 CALLED = {"random_vector": "a random direction of the same length", "other_category": "a run of another category", "wrong_position": "another token"}
 NO_CONTROL, NO_PATCH = "None: the study did not run such a control.", "None: no patch enters this number."
 
@@ -180,7 +181,8 @@ def p2(e):
     "Comparable only for the published model itself: the mean TotalSwing lies in our interval."
     found = e.interval(e.triage, e.triage.total_swing)
     cause = f"The median is {e.triage.total_swing.median():.2f}, the maximum {e.triage.total_swing.max():.2f} logits."
-    if e.model != "gemma-3-12b-it": return Finding("mean TotalSwing, logits", found, "not comparable", f"Another model and battery. {cause}", NO_PATCH)
+    if e.model != "gemma-3-12b-it":
+        return Finding("mean TotalSwing, logits", found, "not comparable", f"Another model and battery. {cause}", NO_PATCH)
     return Finding("mean TotalSwing, logits", found, agrees(found, published_number("P2", part="mean")), cause, NO_PATCH)
 
 # %% ../nbs/09_claims.ipynb #c030
@@ -194,22 +196,26 @@ def _late(e, measure, value, published, room=0, selection="C"):
     taken, pairs = lambda old: e.interval(old, value(old)), _picked(e.triage, selection)
     found, arrival = taken(e.old[e.old.battery_idx.isin(pairs)]), e.interval(e.pairs, e.pairs.arrival_depth)
     worst, control = e.interval(e.old, relative_depth(e.old.worst, e.n_layers)), controlled(e, lambda t: taken(legacy(t)), pairs=pairs)
-    if arrival.high >= worst.low: return Finding(measure, found, agrees(found, published, room=room), "The worst layer is not clearly later than arrival here.", control)
+    if arrival.high >= worst.low:
+        return Finding(measure, found, agrees(found, published, room=room), "The worst layer is not clearly later than arrival here.", control)
     return Finding(measure, found, "artefact of the method", f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, "
                    f"the worst layer comes at {as_text(worst)}. The published number on this scale is {published:.2f}.", control)
 
 # %% ../nbs/09_claims.ipynb #c031
 def p3(e):
     "Artefact if the answer has arrived clearly before the worst layer; else the published depth lies in our interval."
-    return _late(e, "mean worst layer, relative depth", lambda o: relative_depth(o.worst, e.n_layers), published_number("P3", selection="C", depth=True), .5/17)
+    return _late(e, "mean worst layer, relative depth", lambda o: relative_depth(o.worst, e.n_layers),
+        published_number("P3", selection="C", depth=True), .5/17)
 
 def p4(e):
     "As P3, for the share of pairs whose worst layer is the last one."
-    return _late(e, "share of pairs with the last layer worst", lambda o: o.worst == e.n_layers - 1, published_number("P4", part="layer 17") / published_number("P1"))
+    return _late(e, "share of pairs with the last layer worst", lambda o: o.worst == e.n_layers - 1,
+        published_number("P4", part="layer 17") / published_number("P1"))
 
 def p9(e):
     "As P4, in selection A."
-    return _late(e, "share of selection A with the last layer worst", lambda o: o.worst == e.n_layers - 1, published_number("P9", part="share in layer 47"), selection="A")
+    return _late(e, "share of selection A with the last layer worst", lambda o: o.worst == e.n_layers - 1,
+        published_number("P9", part="share in layer 47"), selection="A")
 
 # %% ../nbs/09_claims.ipynb #c034
 def _onset(e, old):
@@ -218,9 +224,11 @@ def _onset(e, old):
     return e.interval(rows, relative_depth(rows.onset.astype(float), e.n_layers)) if len(rows) else None
 
 def p5(e):
-    "Artefact if onset comes earlier in pairs of larger swing (r below 0), or never comes for some; else the published depth of selection C lies in our interval or within half of one of its layers."
+    """Artefact if onset comes earlier in pairs of larger swing (r below 0), or never comes for some;
+    else the published depth of selection C lies in our interval or within half of one of its layers."""
     rows, published, found = e.old[e.old.onset.notna()], published_number("P5", selection="C", depth=True), _onset(e, e.old)
-    tell = lambda old: f"{as_text(f)} ({old.onset.notna().sum()} of {len(old)} lose 5 logits)" if (f := _onset(e, old)) else f"never (0 of {len(old)} lose 5 logits)"
+    tell = lambda old: (f"{as_text(f)} ({old.onset.notna().sum()} of {len(old)} lose 5 logits)" if (f := _onset(e, old))
+        else f"never (0 of {len(old)} lose 5 logits)")
     control, some = controlled(e, lambda t: tell(legacy(t))), f"{len(rows)} of {len(e.old)} pairs lose 5 logits in some layer"
     if len(rows) < 2: return Finding("mean onset, relative depth", found, "artefact of the method", f"{some}.", control)
     r = e.interval(rows, rows[["onset", "total_swing"]].astype(float), correlation)
@@ -234,22 +242,29 @@ def _released(e, old):
     return old.release_legacy.fillna(e.n_layers).astype(float)
 
 def p6(e):
-    "Artefact if legacy release less our release depends on TotalSwing (interval of r without 0); else the published depth lies in our interval or within half of one of its layers. A pair that is never released counts as one layer behind the last."
+    """Artefact if legacy release less our release depends on TotalSwing (interval of r without 0);
+    else the published depth lies in our interval or within half of one of its layers.
+    A pair that is never released counts as one layer behind the last."""
     rows = e.old.merge(e.pairs[["battery_idx", "release"]]).assign(legacy=lambda t: _released(e, t))
     taken = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers), median)
     r = e.interval(rows, np.stack([rows.legacy - rows.release, rows.total_swing], 1), correlation)
     found, published = taken(e.old), published_number("P6", part="median", depth=True)
     ours = e.interval(e.pairs, e.pairs.release_depth, median)
-    return Finding("median legacy release, relative depth", found, "artefact of the method" if r.low > 0 or r.high < 0 else agrees(found, published, room=.5/17),
-        f"The published depth is {published:.2f}. By our definition the median release is at {as_text(ours)}; {_r_text('legacy less ours, TotalSwing', r)}.", controlled(e, lambda t: taken(legacy(t))))
+    return Finding("median legacy release, relative depth", found,
+        "artefact of the method" if r.low > 0 or r.high < 0 else agrees(found, published, room=.5/17),
+        f"The published depth is {published:.2f}. "
+        f"By our definition the median release is at {as_text(ours)}; {_r_text('legacy less ours, TotalSwing', r)}.",
+        controlled(e, lambda t: taken(legacy(t))))
 
 def p10(e):
-    "Reproduced if the published depth (37 of 47) lies in the interval of the median legacy release of selection A, or within half of our layer. A pair that is never released counts as one layer behind the last."
+    """Reproduced if the published depth (37 of 47) lies in the interval of the median legacy release of selection A, or within half of our layer.
+    A pair that is never released counts as one layer behind the last."""
     pairs, published = _picked(e.triage, "A"), published_number("P10", part="median", depth=True)
     taken, rows = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers), median), e.old[e.old.battery_idx.isin(pairs)]
     found, band = taken(rows), relative_depth(_released(e, rows), e.n_layers).between(13/17, 15/17)
     return Finding("median legacy release of selection A, relative depth", found, agrees(found, published, room=.5/(e.n_layers - 1)),
-        f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of layers 13–15 of 18, where the published text puts the release.", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
+        f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of layers 13–15 of 18, "
+        f"where the published text puts the release.", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
 # %% ../nbs/09_claims.ipynb #c038
 def _r(e, quantity):
@@ -269,20 +284,25 @@ def p8(e):
     "Artefact if damage is minus TotalSwing to within a tenth in the median pair; else the published r lies in our interval."
     found, control = _r(e, "total_swing")
     off = e.interval(e.old, (1 + e.old.damage / e.old.total_swing).abs(), median)
-    return Finding("r(TotalSwing, largest damage)", found, "artefact of the method" if off.estimate < .1 else agrees(found, published_number("P8", selection="C")),
-        f"{'An identity: the' if off.estimate < .1 else 'The'} largest damage departs from −TotalSwing by {as_text(off, '.1%')} in the median pair.", control)
+    return Finding("r(TotalSwing, largest damage)", found,
+        "artefact of the method" if off.estimate < .1 else agrees(found, published_number("P8", selection="C")),
+        f"{'An identity: the' if off.estimate < .1 else 'The'} largest damage departs from −TotalSwing "
+        f"by {as_text(off, '.1%')} in the median pair.", control)
 
 # %% ../nbs/09_claims.ipynb #c041
 def p11(e):
-    "Reproduced if the interval of the median share that a pair loses in one block lies above one half; differs if it lies below; not comparable if it holds one half, which shows neither."
+    """Reproduced if the interval of the median share that a pair loses in one block lies above one half; differs if it lies below;
+    not comparable if it holds one half, which shows neither."""
     found = e.interval(e.pairs, e.pairs.handover_share, median)
     drop = 1 - published_number("P11", part="entity, layer 28") / published_number("P11", part="entity, layer 27")
     block, votes = e.pairs.handover.mode()[0], (e.pairs.handover == e.pairs.handover.mode()[0]).sum()
     def steps(t):
         effects = curves(t)
         return e.average((effects - effects.shift(-1, axis=1, fill_value=0)).max(axis=1), median)
-    return Finding("median share of a pair's effect lost in one block", found, "reproduced" if found.low > .5 else "differs" if found.high < .5 else "not comparable",
-        f"The published pair loses {drop:.2f} of its effect in one block. Here it is block {block} in {votes} of {len(e.pairs)} pairs.", controlled(e, steps, what="Median of the largest step of the effect in one block"))
+    return Finding("median share of a pair's effect lost in one block", found,
+        "reproduced" if found.low > .5 else "differs" if found.high < .5 else "not comparable",
+        f"The published pair loses {drop:.2f} of its effect in one block. Here it is block {block} in {votes} of {len(e.pairs)} pairs.",
+        controlled(e, steps, what="Median of the largest step of the effect in one block"))
 
 # %% ../nbs/09_claims.ipynb #c044
 def _phase(e, phase, column):
@@ -294,21 +314,27 @@ def _level(e, row, position):
     "Mean effect in the layers of a phase, under controls."
     layers, where = list(range(row["first"], row["last"] + 1)), dict(entity="at the entity", final="at the final position")[position]
     if not layers: return "None: the phase has no layer."
-    return controlled(e, lambda t: e.average(curves(t, position=position)[layers].mean(axis=1)), names=tuple(CALLED), what=f"Mean effect {where} in layers {layers[0]}–{layers[-1]}")
+    return controlled(e, lambda t: e.average(curves(t, position=position)[layers].mean(axis=1)), names=tuple(CALLED),
+        what=f"Mean effect {where} in layers {layers[0]}–{layers[-1]}")
 
 def p13(e):
     "Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17, or comes within half of our layer."
     found, row = _phase(e, "storage", "last")
     low, high = sorted(published_number("P13", model=m, depth=True) for m in ("gemma-2b", "gemma-3-12b-it"))
     return Finding("last layer of storage, relative depth", found, overlaps(found, low, high, room=.5/(e.n_layers - 1)),
-        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the depth.", _level(e, row, "entity"))
+        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the depth.",
+        _level(e, row, "entity"))
 
 def p14(e):
-    "Reproduced if readout begins within the published last layers, relative depth 15/17 or later, or comes within half of our layer, and has a layer at all."
+    """Reproduced if readout begins within the published last layers, relative depth 15/17 or later, or comes within half of our layer,
+    and has a layer at all."""
     found, row = _phase(e, "readout", "first")
-    published, measure, control = published_number("P14", model="gemma-2b", depth=True), "first layer of readout, relative depth", _level(e, row, "final")
-    if not row.layers: return Finding(measure, found, "differs", "In no layer does the input at the final position carry nine tenths of the answer.", control)
-    return Finding(measure, found, overlaps(found, published, 1, room=.5/(e.n_layers - 1)), f"Readout is layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; it is published to begin at {published:.2f} of the depth.", control)
+    published, measure, control = (published_number("P14", model="gemma-2b", depth=True),
+        "first layer of readout, relative depth", _level(e, row, "final"))
+    if not row.layers:
+        return Finding(measure, found, "differs", "In no layer does the input at the final position carry nine tenths of the answer.", control)
+    return Finding(measure, found, overlaps(found, published, 1, room=.5/(e.n_layers - 1)),
+        f"Readout is layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; it is published to begin at {published:.2f} of the depth.", control)
 
 # %% ../nbs/09_claims.ipynb #c047
 def _strongest_first(effects):
@@ -340,16 +366,19 @@ def concentration(
     found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index), statistic=_shares)
     rng, once = np.random.default_rng(seed), np.ones((1, len(effects)))
     null = np.array([_shares(_strongest_first(rng.permuted(effects.to_numpy(), axis=1)), once)[0, 1:] for _ in range(shuffles)])
-    named = {f"{name}{end}": float(part[k]) for k, name in enumerate(("half", "top_share", "five_share")) for end, part in zip(("", "_low", "_high"), found)}
+    named = {f"{name}{end}": float(part[k]) for k, name in enumerate(("half", "top_share", "five_share"))
+        for end, part in zip(("", "_low", "_high"), found)}
     return dict(cells=effects.shape[1], top=effects.mean().abs().idxmax(), **named,
-        **dict(zip(("top_null", "five_null"), map(float, np.quantile(null, .95, axis=0)))), p=float(1 + (null[:, 0] >= named["top_share"]).sum()) / (shuffles + 1))
+        **dict(zip(("top_null", "five_null"), map(float, np.quantile(null, .95, axis=0)))),
+        p=float(1 + (null[:, 0] >= named["top_share"]).sum()) / (shuffles + 1))
 
 # %% ../nbs/09_claims.ipynb #c052
 def _named(e, experiment):
     "What the strongest head of one half of the categories moves on the other half, as a sentence."
     try: h = held_out(e.patches, experiment=experiment, top=1).iloc[0]
     except InputError: return ""
-    return f" The strongest head of one half of the categories, {_cell((h.layer, h['head']))}, moves {as_text(Interval(h.held_out, h.low, h.high))} on the other half."
+    return (f" The strongest head of one half of the categories, {_cell((h.layer, h['head']))}, "
+        f"moves {as_text(Interval(h.held_out, h.low, h.high))} on the other half.")
 
 def _others(e, matrix, cell, unit=""):
     "The mean of the other heads of a head's layer, which a random one of them is expected to move, as a sentence."
@@ -358,14 +387,16 @@ def _others(e, matrix, cell, unit=""):
     return f"Another head of layer {cell[0]} moves {as_text(e.average(rest.mean(axis=1)))}{unit} on average."
 
 def p12(e):
-    "Differs if the strongest head at the entity moves more than the published half a logit (whole interval); if not, artefact where a head at the final position moves at least twice as much, else reproduced."
+    """Differs if the strongest head at the entity moves more than the published half a logit (whole interval); if not,
+    artefact where a head at the final position moves at least twice as much, else reproduced."""
     entity, final = (pair_matrix(e.patches, cells=["layer", "head"], experiment=x, direction="noising") for x in ("4", "4F"))
     top, there, edge = *(m.mean().abs().idxmax() for m in (entity, final)), abs(published_number("P12", part="L1H2"))
     deltas = pair_matrix(e.patches, value="delta", cells=["layer", "head"], experiment="4", direction="noising")
     found, twice = e.average(deltas[top]), abs(final.mean()[there]) >= 2 * abs(entity.mean()[top])
     verdict = "differs" if found.high < -edge or found.low > edge else "artefact of the method" if twice else "reproduced"
-    return Finding(f"mean delta of the strongest head at the entity, {_cell(top)}, logits", found, verdict, f"Its effect is {as_text(e.average(entity[top]))}. At the final position, "
-        f"where routing can be seen, {_cell(there)} moves {as_text(e.average(final[there]))}.{_named(e, '4')}", _others(e, deltas, top, " logits"))
+    return Finding(f"mean delta of the strongest head at the entity, {_cell(top)}, logits", found, verdict,
+        f"Its effect is {as_text(e.average(entity[top]))}. At the final position, where routing can be seen, "
+        f"{_cell(there)} moves {as_text(e.average(final[there]))}.{_named(e, '4')}", _others(e, deltas, top, " logits"))
 
 # %% ../nbs/09_claims.ipynb #c055
 def _knockouts(e):
@@ -373,9 +404,11 @@ def _knockouts(e):
     said, away = [], []
     for w in sorted(e.patches[e.patches.experiment == "7"].window.unique()):
         part = windowed(e.patches, w)
-        cut, wrong = (pair_matrix(t, experiment="7", direction="noising") if (t.experiment == "7").any() else None for t in (part, under(part, "wrong_position")))
+        cut, wrong = (pair_matrix(t, experiment="7", direction="noising") if (t.experiment == "7").any() else None
+            for t in (part, under(part, "wrong_position")))
         layer = cut.mean().abs().idxmax()
-        said.append(f"{as_text(e.average(cut[layer]))} in {w} layers around L{layer}" if w > 1 else f"{as_text(e.average(cut[layer]))} in L{layer} alone")
+        said.append(f"{as_text(e.average(cut[layer]))} in {w} layers around L{layer}" if w > 1
+            else f"{as_text(e.average(cut[layer]))} in L{layer} alone")
         if wrong is not None: away.append(as_text(e.average(wrong[layer])))
     return (f"Cutting attention from the final token to the entity moves at most {', '.join(said)}." if said else "",
             f"Cutting attention to another token in the same layers moves {', '.join(away)}." if away else "")
@@ -411,7 +444,8 @@ def _edge(e, rows, chance):
     along = lambda t, keys: t[(t[keys] == pd.Series(dict(zip(edge, top)))[keys]).all(axis=1)].groupby("battery_idx").effect.mean()
     own, random = along(rows, edge), along(chance, [k for k in edge if k != "sender_head"])
     _, _, kind, position, layer, head = top
-    to = dict(final="the logits", q=f"the query of L{layer}H{head}").get(kind, f"the {dict(k='keys', v='values').get(kind)} of key/value head {head} in L{layer}, {position} token")
+    to = dict(final="the logits", q=f"the query of L{layer}H{head}").get(kind,
+        f"the {dict(k='keys', v='values').get(kind)} of key/value head {head} in L{layer}, {position} token")
     return f"{as_text(e.average(own))} ({_cell(top[:2])} → {to})", as_text(e.average(random)) if len(random) else ""
 
 def _paths(e):
@@ -421,29 +455,37 @@ def _paths(e):
     own, chance = rows[rows.control.isna()], rows[rows.control == "random"]
     found = [_edge(e, part, chance) for part in (own[own.receiver == "final"], own[own.receiver != "final"]) if len(part)]
     random = " and ".join(r for _, r in found if r)
-    return f"The strongest single paths carry {' and '.join(t for t, _ in found)}.", f"A random head of the same layer carries {random} along the same edges." if random else ""
+    return (f"The strongest single paths carry {' and '.join(t for t, _ in found)}.",
+        f"A random head of the same layer carries {random} along the same edges." if random else "")
 
 # %% ../nbs/09_claims.ipynb #c060
 def _answer(heads, blocks, spread):
     "Spread, one block, or a few heads?"
     count, share = round(heads["half"] * heads["cells"]), lambda c: as_text(Interval(*(c[f"top_share{end}"] for end in ("", "_low", "_high"))), ".0%")
     where = ["one block"] * (blocks["top_share"] >= .5) + (["one head"] if count == 1 else ["a few heads"] * (heads["half"] <= .1))
-    return (f"{'Concentrated in ' + ' and '.join(where) if where else 'Spread' if spread else 'Neither spread nor in a few heads'}: {count} of {heads['cells']} heads make{'s' * (count == 1)} up half of what heads move at the final position, "
-            f"{_cell(heads['top'])} alone makes up {share(heads)} (by chance up to {as_text(heads['top_null'], '.0%')}), and block {blocks['top']} makes up {share(blocks)} of what attention outputs move.")
+    return (f"{'Concentrated in ' + ' and '.join(where) if where else 'Spread' if spread else 'Neither spread nor in a few heads'}: "
+        f"{count} of {heads['cells']} heads make{'s' * (count == 1)} up half of what heads move at the final position, "
+        f"{_cell(heads['top'])} alone makes up {share(heads)} (by chance up to {as_text(heads['top_null'], '.0%')}), "
+        f"and block {blocks['top']} makes up {share(blocks)} of what attention outputs move.")
 
 def p15(e):
-    """Spread means: half of the summed effect needs a quarter of the heads and no head has a tenth. Reproduced if so at the final position; artefact if so at the entity only; else differs.
-    One block carries it if one attention output has half of the summed effect of all; a few heads do if a tenth of the heads make up half. Knock-outs, held-out circuits and paths stand beside the verdict and do not enter it."""
+    """Spread means: half of the summed effect needs a quarter of the heads and no head has a tenth.
+    Reproduced if so at the final position; artefact if so at the entity only; else differs.
+    One block carries it if one attention output has half of the summed effect of all; a few heads do if a tenth of the heads make up half.
+    Knock-outs, held-out circuits and paths stand beside the verdict and do not enter it."""
     final, entity = (concentration(e.patches, experiment=x) for x in ("4F", "4"))
     blocks, passing = concentration(e.patches, experiment="2A", site="attn_out"), int(head_map(e.patches).passes.sum())
     spread, only_there = (c["half"] >= .25 and c["top_share"] < .1 for c in (final, entity))
     causes, controls = zip(*(part(e) for part in (_knockouts, _circuit, _paths)))
     heads = pair_matrix(e.patches, cells=["layer", "head"], experiment="4F", direction="noising")
-    correction = f"In all, {passing} of {final['cells']} heads pass the correction" if e.pairs.category.nunique() > 1 else "One category is too few to correct for many heads"
+    correction = (f"In all, {passing} of {final['cells']} heads pass the correction" if e.pairs.category.nunique() > 1
+        else "One category is too few to correct for many heads")
     cause = f"{_answer(final, blocks, spread)} By itself {_cell(final['top'])} moves {as_text(e.average(heads[final['top']]))}.{_named(e, '4F')} " \
         f"{correction}; at the entity {as_text(entity['half'], '.0%')} of the heads make up half."
-    return Finding("share of heads for half of the summed effect, final position", Interval(final["half"], final["half_low"], final["half_high"]),
-        "reproduced" if spread else "artefact of the method" if only_there else "differs", " ".join(w for w in (cause, *causes) if w), " ".join(w for w in (_others(e, heads, final["top"]), *controls) if w))
+    return Finding("share of heads for half of the summed effect, final position",
+        Interval(final["half"], final["half_low"], final["half_high"]),
+        "reproduced" if spread else "artefact of the method" if only_there else "differs",
+        " ".join(w for w in (cause, *causes) if w), " ".join(w for w in (_others(e, heads, final["top"]), *controls) if w))
 
 # %% ../nbs/09_claims.ipynb #c063
 def _peak(matrix):
@@ -474,19 +516,25 @@ def _wide(e):
     state = at_final(e, "resid_pre", 1)
     ratio = lambda w: as_text(peak_ratio(e, state, at_final(e, "attn_out", w)))
     more = "".join(f", {ratio(w)} with {w}" for w in windows)
-    return f" Where several layers of attention were patched at once ({len(state)} pair{'s' * (len(state) > 1)}), it is {ratio(1)} with one layer{more}."
+    return (f" Where several layers of attention were patched at once ({len(state)} pair{'s' * (len(state) > 1)}), "
+        f"it is {ratio(1)} with one layer{more}.")
 
 def p16(e):
-    "Reproduced if the ratio of the peaks at the final position is 40 within its interval; artefact if it is smaller there and larger at the entity; else differs."
-    (state, attention), there = ([pair_matrix(e.patches, experiment=x, site=s, direction="noising") for s in ("resid_pre", "attn_out")] for x in ("2A", "2B"))
+    """Reproduced if the ratio of the peaks at the final position is 40 within its interval; artefact if it is smaller there and larger at the entity;
+    else differs."""
+    (state, attention), there = (
+        [pair_matrix(e.patches, experiment=x, site=s, direction="noising") for s in ("resid_pre", "attn_out")] for x in ("2A", "2B"))
     found, entity, published = peak_ratio(e, state, attention), peak_ratio(e, *there), published_number("P16")
     verdict = agrees(found, published) if found.high >= published else "artefact of the method" if entity.estimate > found.estimate else "differs"
     block = attention.mean().abs().idxmax()
-    cause = (f"Read where attention acts, at the final position, resid_pre moves {as_text(e.average(_peak(state)))} at its peak and attention of block {block} alone {as_text(e.average(attention[block]))}: "
-             f"a ratio of {as_text(found)}{f', not {published:.0f}' * bool(found.high < published)}.{_wide(e)} "
-             f"At the entity, where nothing is routed, it is {as_text(entity)}. At the final position all attention outputs, one at a time, sum to {as_text(e.average(attention.sum(axis=1)))}.")
+    cause = (f"Read where attention acts, at the final position, resid_pre moves {as_text(e.average(_peak(state)))} at its peak "
+        f"and attention of block {block} alone {as_text(e.average(attention[block]))}: "
+        f"a ratio of {as_text(found)}{f', not {published:.0f}' * bool(found.high < published)}.{_wide(e)} "
+        f"At the entity, where nothing is routed, it is {as_text(entity)}. "
+        f"At the final position all attention outputs, one at a time, sum to {as_text(e.average(attention.sum(axis=1)))}.")
     of_block = lambda t: e.average(pair_matrix(t, experiment="2A", site="attn_out", direction="noising")[block])
-    return Finding("largest resid_pre effect / largest attn_out effect, final position", found, verdict, cause, controlled(e, of_block, names=tuple(CALLED), what=f"Effect of the attention output of block {block} at the final position"))
+    return Finding("largest resid_pre effect / largest attn_out effect, final position", found, verdict, cause,
+        controlled(e, of_block, names=tuple(CALLED), what=f"Effect of the attention output of block {block} at the final position"))
 
 # %% ../nbs/09_claims.ipynb #c067
 def difference(
@@ -503,14 +551,16 @@ def depths(e:Evidence)->dict: # quantity → `Interval` of relative depth
 
 def scaling(
     studies, # finished studies, of one model each
-)->pd.DataFrame: # a row for each quantity and two models: their relative depths, `difference, low, high`, and whether the whole interval is within a tenth of the depth
+# a row for each quantity and two models: their relative depths, `difference, low, high`, and whether the whole interval is within a tenth of the depth
+)->pd.DataFrame:
     "Do the phases of two models lie at the same relative depth?"
     rows, every = [], [(e.model, depths(e)) for e in map(evidence, studies)]
     for (one, a), (two, b) in combinations(every, 2):
         for q in a:
             d, parts = difference(a[q], b[q]), zip(("depth", "other_depth"), (a[q], b[q]))
             ours = {f"{name}{end}": float(v) for name, found in parts for end, v in zip(("", "_low", "_high"), found)}
-            rows.append(dict(quantity=q, model=one, other=two, **ours, difference=float(d.estimate), low=float(d.low), high=float(d.high), within=bool(-.1 <= d.low and d.high <= .1)))
+            rows.append(dict(quantity=q, model=one, other=two, **ours, difference=float(d.estimate),
+                low=float(d.low), high=float(d.high), within=bool(-.1 <= d.low and d.high <= .1)))
     return pd.DataFrame(rows)
 
 # %% ../nbs/09_claims.ipynb #c069
@@ -523,14 +573,17 @@ def _halves(e):
     return "Two halves of this model's own categories differ: " + ", ".join(f"{q} by {as_text(d, '+.2f')}" for q, d in apart.items()) + "."
 
 def p17(e, others):
-    "Reproduced if release and arrival of each two models differ by less than a tenth of the depth (the whole interval); differs if an interval lies beyond it; else not comparable. The phase boundaries stand beside it."
+    """Reproduced if release and arrival of each two models differ by less than a tenth of the depth (the whole interval);
+    differs if an interval lies beyond it; else not comparable. The phase boundaries stand beside it."""
     ours, worst, said = depths(e), 0, []
     if not others: return Finding("mean release, relative depth", ours["release"], "not comparable", "One model only.", _halves(e))
     for o in others:
         apart = {q: difference(ours[q], b) for q, b in depths(o).items()}
-        worst = max([worst] + [2 * (d.low > .1 or d.high < -.1) or int(d.low < -.1 or d.high > .1) for q, d in apart.items() if q in ("release", "arrival")])
+        worst = max([worst] + [2 * (d.low > .1 or d.high < -.1) or int(d.low < -.1 or d.high > .1)
+            for q, d in apart.items() if q in ("release", "arrival")])
         far = [q for q, d in apart.items() if d.low < -.1 or d.high > .1]
-        said.append(f"Depths less those of {o.model}: " + ", ".join(f"{q} {as_text(d, '+.2f')}" for q, d in apart.items()) + (f". Not shown to agree within a tenth: {', '.join(far)}." if far else ". All agree within a tenth."))
+        said.append(f"Depths less those of {o.model}: " + ", ".join(f"{q} {as_text(d, '+.2f')}" for q, d in apart.items())
+            + (f". Not shown to agree within a tenth: {', '.join(far)}." if far else ". All agree within a tenth."))
     if len(others) == 1: said.append("Two models are an agreement, not a trend.")
     return Finding("mean release, relative depth", ours["release"], ("reproduced", "not comparable", "differs")[worst], " ".join(said), _halves(e))
 
@@ -543,8 +596,9 @@ def _row(claim, e, others):
     except InputError as error: finding = Finding("", None, "not comparable", str(error))
     if len(e.pairs) < 2: finding = finding._replace(verdict="not comparable", cause=f"One pair gives no interval to judge by. {finding.cause}")
     found = finding.found or Interval(np.nan, np.nan, np.nan)
-    return dict(id=claim, claim=load_published().query("id == @claim").quantity.iloc[0], model=e.model, published=published_text(claim), measure=finding.measure,
-        ours=float(found.estimate), low=float(found.low), high=float(found.high), control=finding.control, verdict=finding.verdict, cause=finding.cause)
+    return dict(id=claim, claim=load_published().query("id == @claim").quantity.iloc[0], model=e.model,
+        published=published_text(claim), measure=finding.measure, ours=float(found.estimate), low=float(found.low), high=float(found.high),
+        control=finding.control, verdict=finding.verdict, cause=finding.cause)
 
 def verdicts(
     studies, # finished studies, of one model each
@@ -562,7 +616,9 @@ def counted(
     verdicts, # a series of `VERDICTS`
 )->str:
     "How many claims got which verdict, as a sentence."
-    words = {"reproduced": ("is reproduced", "are reproduced"), "differs": ("differs", "differ"), "artefact of the method": ("is an artefact of the method", "are artefacts of the method"), "not comparable": ("is not comparable", "are not comparable")}
+    words = {"reproduced": ("is reproduced", "are reproduced"), "differs": ("differs", "differ"),
+        "artefact of the method": ("is an artefact of the method", "are artefacts of the method"),
+        "not comparable": ("is not comparable", "are not comparable")}
     parts = [f"{n} {words[v][n > 1]}" for v in words if (n := int((verdicts == v).sum()))]
     return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]
 
@@ -576,10 +632,15 @@ class Legacy(NamedTuple):
     better:str # its definition
     claims:tuple # where it was published
 
-LEGACY = {"worst layer": Legacy("worst", "argmin of delta, final position", mean, "arrival", "at or above half of the difference for good, final position", ("P3", "P9")),
-    "onset": Legacy("onset", "first delta < −5, final position", mean, "arrival", "at or above half of the difference for good, final position", ("P5",)),
-    "release": Legacy("release_legacy", "first |delta| < 2, entity", median, "release", "below half of the pair's own effect for good, entity", ("P6", "P10")),
-    "drop": Legacy("drop", "first |delta| < 0.2 of |delta| at layer 0, entity", median, "release_02", "below 0.2 of the pair's own effect for good, entity", ())}
+LEGACY = {
+    "worst layer": Legacy("worst", "argmin of delta, final position", mean,
+        "arrival", "at or above half of the difference for good, final position", ("P3", "P9")),
+    "onset": Legacy("onset", "first delta < −5, final position", mean,
+        "arrival", "at or above half of the difference for good, final position", ("P5",)),
+    "release": Legacy("release_legacy", "first |delta| < 2, entity", median,
+        "release", "below half of the pair's own effect for good, entity", ("P6", "P10")),
+    "drop": Legacy("drop", "first |delta| < 0.2 of |delta| at layer 0, entity", median,
+        "release_02", "below 0.2 of the pair's own effect for good, entity", ())}
 
 # %% ../nbs/09_claims.ipynb #c076
 def _legacy_depth(e, old, q):
@@ -591,7 +652,8 @@ def _legacy_depth(e, old, q):
 
 def _published_depth(q, model, selection):
     "A published layer on relative depth, of this selection where there is a choice; NaN where none was published."
-    rows = load_published().query("id in @q.claims and model == @model and part == @q.statistic.__name__").sort_values("selection", key=lambda s: s != selection, kind="stable")
+    rows = (load_published().query("id in @q.claims and model == @model and part == @q.statistic.__name__")
+        .sort_values("selection", key=lambda s: s != selection, kind="stable"))
     return float(relative_depth(rows.number.iloc[0], rows.n_layers.iloc[0])) if len(rows) else np.nan
 
 # %% ../nbs/09_claims.ipynb #c077
@@ -610,8 +672,10 @@ def legacy_beside(
         ours = e.interval(pairs, relative_depth(pairs[q.ours], e.n_layers), q.statistic)
         chance = Interval(np.nan, np.nan, np.nan) if other is None else _legacy_depth(e, other, q)
         shown = dict(legacy=_legacy_depth(e, old, q), ours=ours, control=chance)
-        rows.append(dict(quantity=name, definition=q.definition, statistic=q.statistic.__name__, n=int(old[q.column].notna().sum()), **{k + end: float(v) for k, found in shown.items() for end, v in zip(("", "_low", "_high"), found)},
-            better=q.better, control_n=0 if other is None else int(other[q.column].notna().sum()), **{f"published_{m}": _published_depth(q, m, selection) for m in ("gemma-2b", "gemma-3-12b-it")}))
+        rows.append(dict(quantity=name, definition=q.definition, statistic=q.statistic.__name__, n=int(old[q.column].notna().sum()),
+            **{k + end: float(v) for k, found in shown.items() for end, v in zip(("", "_low", "_high"), found)},
+            better=q.better, control_n=0 if other is None else int(other[q.column].notna().sum()),
+            **{f"published_{m}": _published_depth(q, m, selection) for m in ("gemma-2b", "gemma-3-12b-it")}))
     return pd.DataFrame(rows)
 
 # %% ../nbs/09_claims.ipynb #c080

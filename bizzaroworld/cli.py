@@ -21,9 +21,13 @@ def _shared(p, *words):
     "The options that several commands have in common."
     add = dict(
         model=lambda: p.add_argument("--model", required=True, metavar="M", help="name, hub id or local folder; see `bizzaroworld models`"),
-        models=lambda: p.add_argument("--model", required=True, nargs="+", metavar="M", help="names, hub ids or local folders; of several, the pairs that all of them know are studied too"),
-        battery=lambda: p.add_argument("--battery", metavar="F", help="CSV or JSON file of pairs; the model's default battery if not given; `shared` for pairs known under all models in --results"),
-        device=lambda: (p.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps"), p.add_argument("--dtype", default="auto", metavar="T", help="auto, float32, bfloat16, float16")),
+        models=lambda: p.add_argument("--model", required=True, nargs="+", metavar="M",
+            help="names, hub ids or local folders; of several, the pairs that all of them know are studied too"),
+        battery=lambda: p.add_argument("--battery", metavar="F",
+            help="CSV or JSON file of pairs; the model's default battery if not given; "
+                "`shared` for pairs known under all models in --results"),
+        device=lambda: (p.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda, mps"),
+            p.add_argument("--dtype", default="auto", metavar="T", help="auto, float32, bfloat16, float16")),
         json=lambda: p.add_argument("--json", action="store_true", help="one JSON object on standard output"),
         results=lambda: p.add_argument("--results", default="results", metavar="DIR", help="folder of finished studies (default: results)"))
     for w in words: add[w]()
@@ -56,11 +60,13 @@ def parser():
 def _bench_options(p):
     "What only `bench` can be told."
     p.add_argument("--model", metavar="M", help="name, hub id or local folder; see `bizzaroworld models`")
-    p.add_argument("--shape", metavar="S", help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or a JSON file)")
+    p.add_argument("--shape", metavar="S",
+        help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or a JSON file)")
     p.add_argument("--pairs", type=int, default=60, metavar="N", help="pairs that the engine patches (default: 60)")
     p.add_argument("--sample", type=int, metavar="N", help="patches that the reference repeats one at a time (default: 200; 20 with --shape)")
     p.add_argument("--no-peers", action="store_true", help="leave the other libraries out")
-    p.add_argument("--every", action="store_true", help="compare every patch with the reference (about ten minutes for the default study on two cores)")
+    p.add_argument("--every", action="store_true",
+        help="compare every patch with the reference (about ten minutes for the default study on two cores)")
     p.add_argument("--all", action="store_true", help="growth of cost and noise in bfloat16 too")
     p.add_argument("--out", metavar="FILE", help="also write the figures to a JSON file")
 
@@ -113,7 +119,8 @@ def _check(args):
         from bizzaroworld.models import load_tokenizer
         battery = align(table, load_tokenizer(args.model))
     dropped = [dict(index=int(i), reason=r) for i, r in zip(battery.dropped["index"], battery.dropped.reason)]
-    found = dict(model=args.model, battery=source, pairs=len(table), valid=len(battery.pairs), categories=len({p.category for p in battery.pairs}), dropped=dropped)
+    found = dict(model=args.model, battery=source, pairs=len(table), valid=len(battery.pairs),
+        categories=len({p.category for p in battery.pairs}), dropped=dropped)
     if args.json: return found
     print(f"{args.model}: {found['valid']} of {found['pairs']} pairs valid, in {found['categories']} categories")
     for d in dropped: print(f"  {d['index']:>4}  {d['reason']}")
@@ -139,9 +146,11 @@ def _check_study(args, table, source):
     if args.selection not in SELECTIONS: select(None, args.selection)
     args.experiments = tuple(dict.fromkeys(args.experiments.split(","))) if args.experiments else tuple(EXPERIMENTS)
     for e in args.experiments: patches_of(e, 0, 0)
-    if args.out and len(args.model) > 1: raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use --results")
+    if args.out and len(args.model) > 1:
+        raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use --results")
     folders = [Path(name).name for name in args.model]
-    if len(set(folders)) < len(folders): raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with --out")
+    if len(set(folders)) < len(folders):
+        raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with --out")
     for name in args.model:
         locate(name)
         if table is not None: _some_valid(table, source, name)
@@ -165,8 +174,10 @@ class _Studies:
         from bizzaroworld.study import study
         args = self.args
         out = Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/Path(name).name)
-        run = study(self.at_hand(name), table, out=out, source=source, seed=args.seed, progress=progress_line(name, 60 if table is None else len(table)), **options).run
-        found = dict(model=name, out=str(out), pairs=run["counts"]["pairs_patched"], rows=run["counts"]["rows"], **{k: run[k] for k in ("noise_floor", "seconds", "peak_memory_bytes")})
+        run = study(self.at_hand(name), table, out=out, source=source, seed=args.seed,
+            progress=progress_line(name, 60 if table is None else len(table)), **options).run
+        found = dict(model=name, out=str(out), pairs=run["counts"]["pairs_patched"], rows=run["counts"]["rows"],
+            **{k: run[k] for k in ("noise_floor", "seconds", "peak_memory_bytes")})
         if not args.json: print(f"{name}: {found['pairs']} pairs, {found['rows']:,} rows in {out} ({found['seconds']:.0f} s)", flush=True)
         return found
 
@@ -201,9 +212,12 @@ def _bench(args):
     table, source = _battery_file(args)
     from bizzaroworld.bench import bench, bench_shape, write_figures
     from bizzaroworld.models import load, pick_device
-    if args.shape: found = bench_shape(args.shape, device=pick_device(args.device), dtype="bfloat16" if args.dtype == "auto" else args.dtype, pairs=args.pairs, sample=args.sample)
-    else: found = bench(load(args.model, device=args.device, dtype=args.dtype), table, pairs=args.pairs, sample=args.sample, name=args.model,
-        peers=not args.no_peers, every=args.every, whole=args.all, progress=progress_line("every patch", args.pairs))
+    if args.shape:
+        found = bench_shape(args.shape, device=pick_device(args.device), dtype="bfloat16" if args.dtype == "auto" else args.dtype,
+            pairs=args.pairs, sample=args.sample)
+    else:
+        found = bench(load(args.model, device=args.device, dtype=args.dtype), table, pairs=args.pairs, sample=args.sample, name=args.model,
+            peers=not args.no_peers, every=args.every, whole=args.all, progress=progress_line("every patch", args.pairs))
     if args.out: write_figures(args.out, found)
     if not args.json: _show_figures(found)
     return found if args.json else None
@@ -220,7 +234,8 @@ COMMANDS = dict(models=_models, check=_check, study=_study, report=_report, benc
 
 def _quiet():
     "Keep libraries from printing bars and notes of their own."
-    for name, value in dict(HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
+    for name, value in dict(HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false",
+        TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
         os.environ.setdefault(name, value)
 
 def main(

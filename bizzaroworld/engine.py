@@ -232,7 +232,8 @@ def plan(
     n_layers:int, # of the model
 )->torch.Tensor: # one row for each state, pair and direction, columns as in `COLUMNS`, sorted
     "What to compute, in the order in which it is computed."
-    rows, final_alone = [], {s for s in states if s.kind == "knockout" or s.entry == n_layers}   # what is hidden does not change, who looks does; behind the last layer nobody looks
+    # what is hidden does not change, who looks does; behind the last layer nobody looks
+    rows, final_alone = [], {s for s in states if s.kind == "knockout" or s.entry == n_layers}
     for d, direction in enumerate(directions):
         for i, pair in enumerate(pairs):
             base = i + len(pairs) * (direction == "denoising")
@@ -448,7 +449,8 @@ def read_metrics(
     block = block or net.words
     for start in range(0, before.shape[1], block):
         logits = net.logits(normed, slice(start, start + block))
-        mean += torch.cat([some @ p for some, p in zip(logits.split(together), chance[:, start:start + block])])  # of the patched logits, under the unpatched distribution
+        # of the patched logits, under the unpatched distribution
+        mean += torch.cat([some @ p for some, p in zip(logits.split(together), chance[:, start:start + block])])
         most = logits.amax(-1)
         if (most > own).any(): above += torch.gt(logits, own[:, None], out=torch.empty_like(logits)).sum(-1)  # truths as floats are summed faster
         here = ((target >= start) & (target < start + block)).nonzero()[:, 0]

@@ -34,16 +34,19 @@ def band_layers(
     y = y or alt.Y("effect:Q", title="effect (0 none, 1 all)", axis=alt.Axis(titlePadding=9))
     base = alt.Chart(data).encode(x=x, color=alt.Color("who:N", scale=alt.Scale(domain=list(colours), range=list(colours.values()))))
     width, dash = alt.condition("datum.real", alt.value(2.6), alt.value(1.5)), alt.condition("datum.real", alt.value([1, 0]), alt.value([5, 3]))
-    tip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title=x.to_dict()["title"], format=".4~g"), *(alt.Tooltip(f"{c}:Q", format=".3f") for c in FOLDED[1:])]
+    tip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title=x.to_dict()["title"], format=".4~g"),
+        *(alt.Tooltip(f"{c}:Q", format=".3f") for c in FOLDED[1:])]
     # one rule a panel, not one for each of its rows
-    rules = [alt.Chart(data).transform_aggregate(n="count()").mark_rule(strokeDash=[3, 3], strokeWidth=.8, color="#77777f").encode(y=alt.datum(v)) for v in levels]
+    rules = [alt.Chart(data).transform_aggregate(n="count()").mark_rule(strokeDash=[3, 3], strokeWidth=.8, color="#77777f")
+        .encode(y=alt.datum(v)) for v in levels]
     return alt.layer(base.mark_area(opacity=.16).encode(y=alt.Y("low:Q"), y2="high:Q"), *rules,
         base.mark_line().encode(y=y, strokeWidth=width, strokeDash=dash), base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=tip))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c011
 def in_panels(layers, facet, names, *, columns, size=(230, 190), unfold=FOLDED, own_y=False):
     "A panel for each name, and the lists unfolded once above them all: vega-lite loops for ever when each layer unfolds for itself."
-    chart = layers.properties(width=size[0], height=size[1]).facet(alt.Facet(f"{facet}:N", sort=list(names), header=alt.Header(title=None)), columns=columns)
+    chart = layers.properties(width=size[0], height=size[1]).facet(
+        alt.Facet(f"{facet}:N", sort=list(names), header=alt.Header(title=None)), columns=columns)
     # an odd number of panels leaves a gap in the last row, and a common axis would stand below the gap
     if len(names) % 2 and len(names) > 1: chart = chart.resolve_axis(x="independent")
     return (chart.resolve_scale(y="independent") if own_y else chart).transform_flatten(list(unfold))
@@ -56,9 +59,11 @@ ZERO_DARK = {"condition": {"test": "datum.value == 0", "value": "#77777f"}, "val
 LAYER = alt.X("x:Q", title="layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c013
-CONTROL_NAMES = {"null": "own activation", "same_category": "another pair of the category", "other_category": "another category", "random_vector": "random direction, same length", "wrong_position": "wrong position"}
+CONTROL_NAMES = {"null": "own activation", "same_category": "another pair of the category", "other_category": "another category",
+    "random_vector": "random direction, same length", "wrong_position": "wrong position"}
 STUDY = "the pair's other run"
-CONTROL_COLOURS = {STUDY: "#0072B2", "another pair of the category": "#d08a1e", "another category": "#b5577f", "random direction, same length": "#4f9b7e", "wrong position": "#6f63b0", "own activation": "#9a9aa5"}
+CONTROL_COLOURS = {STUDY: "#0072B2", "another pair of the category": "#d08a1e", "another category": "#b5577f",
+    "random direction, same length": "#4f9b7e", "wrong position": "#6f63b0", "own activation": "#9a9aa5"}
 PLACE = {"1": "final", "2A": "final", "2B": "entity", "3": "entity"}
 
 def paired(
@@ -95,7 +100,8 @@ def control_bands(
     title:str=None, # what the reader should see
 )->alt.FacetChart: # a panel for each position and direction
     "Effect by layer of the study's own patches beside the same patches with the wrong thing in their place."
-    table = patches[patches.experiment.isin(experiments) & (patches.site == site) & (patches.window == 1) & (patches.control.fillna("") != "random_head")]
+    table = patches[patches.experiment.isin(experiments) & (patches.site == site) & (patches.window == 1)
+        & (patches.control.fillna("") != "random_head")]
     if not len(table): raise ValueError(f"nothing to draw: no row of experiments {', '.join(experiments)} with site {site}")
     table = paired(table)
     who = table.control.map(lambda c: STUDY if pd.isna(c) else CONTROL_NAMES.get(c, c))
@@ -104,8 +110,12 @@ def control_bands(
     data = data.assign(real=data.who == STUDY).sort_values("real", kind="stable")      # drawn last, on top
     colours = {w: CONTROL_COLOURS.get(w, "#555560") for w in dict.fromkeys([*CONTROL_COLOURS, *data.who]) if w in set(data.who)}
     panels = [p for p in (f"{place}, {d}" for place in ("entity", "final") for d in ("noising", "denoising")) if p in set(data.panel)]
-    chart = titled(in_panels(band_layers(data, colours, LAYER), "panel", panels, columns=2), title or "The same patch with the wrong thing in its place",
-        f"{describe(table)}{counted(table, CONTROL_NAMES)}, the same for all curves. {site}, experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. Thick: the activation comes from the pair's other run; dashed: controls. Wrong position: a token between entity and final token, where there is one. "
+    chart = titled(in_panels(band_layers(data, colours, LAYER), "panel", panels, columns=2),
+        title or "The same patch with the wrong thing in its place",
+        f"{describe(table)}{counted(table, CONTROL_NAMES)}, the same for all curves. "
+        f"{site}, experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. "
+        "Thick: the activation comes from the pair's other run; dashed: controls. "
+        "Wrong position: a token between entity and final token, where there is one. "
         "Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
@@ -118,10 +128,12 @@ def strongest_places(
     table = table[table.experiment.isin(PLACE) & table["head"].isna()].assign(position=lambda t: t.experiment.map(PLACE))
     table = table.drop_duplicates(["control", "direction", "position", "site", "layer"])   # 1 repeats 2A, and 3 repeats 2B
     size = table.groupby(["position", "site", "layer"])["mean"].agg(lambda m: m.abs().max()).sort_values(ascending=False, kind="stable")
-    best = size.to_frame("size").assign(turn=size.groupby(level=[0, 1]).cumcount()).sort_values(["turn", "size"], ascending=[True, False], kind="stable").head(count).reset_index()
+    best = (size.to_frame("size").assign(turn=size.groupby(level=[0, 1]).cumcount())
+        .sort_values(["turn", "size"], ascending=[True, False], kind="stable").head(count).reset_index())
     best = best.assign(order=best.site.map(list(SITES).index)).sort_values(["position", "order", "layer"], ignore_index=True)
     names = [f"{r.site} {r.position}, L{r.layer}" for r in best.itertuples()]
-    return best.assign(place=pd.Categorical(names, names, ordered=True))[["position", "site", "layer", "place"]].merge(table, on=["position", "site", "layer"])
+    return (best.assign(place=pd.Categorical(names, names, ordered=True))[["position", "site", "layer", "place"]]
+        .merge(table, on=["position", "site", "layer"]))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c022
 def control_forest(
@@ -134,15 +146,27 @@ def control_forest(
     null = table[table.control == "null"]      # it moves nothing: less it, an effect is the effect
     best = strongest_places(table[table.control != "null"], count)
     order = [n for n in CONTROL_COLOURS if n in set(best.control.map(CONTROL_NAMES))]
-    data = best.assign(who=best.control.map(CONTROL_NAMES))[["who", "place", "direction", "n", "mean", "control_mean", "difference", "low", "high", "d_z"]].round(3).astype({"place": str})
-    y, offset = alt.Y("place:O", sort=list(best.place.cat.categories), title=None, axis=alt.Axis(labelLimit=200)), alt.YOffset("direction:N", sort=["noising", "denoising"])
-    base = alt.Chart(data).encode(color=alt.Color("direction:N", scale=alt.Scale(domain=["noising", "denoising"], range=[COLOURS["noising"], COLOURS["denoising"]])), yOffset=offset)
-    point = base.mark_circle(size=42, opacity=1).encode(x=alt.X("difference:Q", title="effect less the control's", axis=alt.Axis(gridColor=ZERO_DARK, tickCount=5)), tooltip=["who", "place", *data.columns[2:]])
-    chart = alt.layer(base.mark_rule(strokeWidth=1.7).encode(x="low:Q", x2="high:Q"), point).encode(y=y).properties(width=210, height=20*data.place.nunique())
+    data = best.assign(who=best.control.map(CONTROL_NAMES))[
+        ["who", "place", "direction", "n", "mean", "control_mean", "difference", "low", "high", "d_z"]].round(3).astype({"place": str})
+    y, offset = (alt.Y("place:O", sort=list(best.place.cat.categories), title=None, axis=alt.Axis(labelLimit=200)),
+        alt.YOffset("direction:N", sort=["noising", "denoising"]))
+    base = alt.Chart(data).encode(
+        color=alt.Color("direction:N",
+            scale=alt.Scale(domain=["noising", "denoising"], range=[COLOURS["noising"], COLOURS["denoising"]])),
+        yOffset=offset)
+    point = base.mark_circle(size=42, opacity=1).encode(
+        x=alt.X("difference:Q", title="effect less the control's", axis=alt.Axis(gridColor=ZERO_DARK, tickCount=5)),
+        tooltip=["who", "place", *data.columns[2:]])
+    chart = alt.layer(base.mark_rule(strokeWidth=1.7).encode(x="low:Q", x2="high:Q"), point).encode(y=y).properties(
+        width=210, height=20*data.place.nunique())
     still = f" Own activation moves {null.control_mean.abs().max():.0e} at most in the mean over pairs and has no panel." if len(null) else ""
     n = ", ".join(f"{w} {int(k)}" for w, k in data.groupby("who").n.max().loc[order].items())
-    return titled(chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)), columns=2).resolve_axis(x="independent"), "What the study's patches do more than each control",
-        f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest effect (of each curve the strongest layer, then the next); picked and measured on the same pairs. Pairs: {n}. Right of zero: the pair's other run moves more than the control; metric: logit difference.{still}")
+    return titled(
+        chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)), columns=2).resolve_axis(x="independent"),
+        "What the study's patches do more than each control",
+        f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest effect "
+        "(of each curve the strongest layer, then the next); picked and measured on the same pairs. "
+        f"Pairs: {n}. Right of zero: the pair's other run moves more than the control; metric: logit difference.{still}")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c025
 MAPPED = ("resid_pre", "attn_out", "mlp_out")
@@ -158,7 +182,8 @@ def map_panels(
         legend=alt.Legend(gradientLength=130, gradientThickness=10, format=".2~f", title="effect", titleOrient="left", titleFontSize=11))
     bold = {"condition": {"test": "indexof(datum.value, '★') >= 0", "value": 700}, "value": 400}
     rect = alt.Chart(data).mark_rect(stroke="#f4f4f7", strokeWidth=.4).encode(color=colour,
-        x=alt.X("layer:O", title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=5)), y=alt.Y("line:N", sort=list(lines), title=None, axis=alt.Axis(labelLimit=130, labelFontWeight=bold)),
+        x=alt.X("layer:O", title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=5)),
+        y=alt.Y("line:N", sort=list(lines), title=None, axis=alt.Axis(labelLimit=130, labelFontWeight=bold)),
         tooltip=["panel:N", "line:N", "layer:O", alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("n:Q", title="pairs")])
     return in_panels(alt.layer(rect), "panel", panels, columns=3, size=(200, max(90, 20*len(lines))), unfold=["layer", "effect", "n"])
 
@@ -194,15 +219,21 @@ def token_map(
     "Layer × token maps of one pair; the entity's last token has a star."
     cells = mapped(patches, battery_idx, window, direction)
     first, last = cells.index.get_level_values("token_index").min(), cells.index.get_level_values("token_index").max()
-    if last != len(tokens) - 1: raise ValueError(f"{len(tokens)} tokens given, but the map of pair {battery_idx} ends at token {last}: give all tokens of the prompt, BOS included")
+    if last != len(tokens) - 1: raise ValueError(f"{len(tokens)} tokens given, but the map of pair {battery_idx} ends at token {last}: "
+        "give all tokens of the prompt, BOS included")
     if not first < entity_stop <= last + 1: raise ValueError(f"entity_stop {entity_stop} is not behind a token of the map, {first} to {last}")
     names = [f"{i} {show_token(t).strip()}" + " ★" * (i == entity_stop - 1) for i, t in enumerate(tokens)]
     zero, layers = [0.]*cells.shape[1], cells.columns.tolist()
     sites = [s for s in MAPPED if s in cells.index.get_level_values("site")]
-    data = pd.DataFrame([dict(panel=s, line=n, layer=layers, effect=cells.loc[(s, i)].round(3).tolist() if i >= first else zero, n=[1]*len(layers)) for s in sites for i, n in enumerate(names)])
+    data = pd.DataFrame([dict(panel=s, line=n, layer=layers,
+        effect=cells.loc[(s, i)].round(3).tolist() if i >= first else zero, n=[1]*len(layers))
+        for s in sites for i, n in enumerate(names)])
     about = patches[patches.battery_idx == battery_idx].iloc[0]
     return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"), title or "One prompt, token by token",
-        f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: one token and a window of {layers_word(window)} patched at a time. Bold, with a star: the entity's last token. White is exactly zero, as it must be before the entity, where both prompts are alike; one colour scale for all panels; metric: logit difference.")
+        f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: "
+        f"one token and a window of {layers_word(window)} patched at a time. Bold, with a star: the entity's last token. "
+        "White is exactly zero, as it must be before the entity, where both prompts are alike; "
+        "one colour scale for all panels; metric: logit difference.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c030
 ROLES = ("entity, first", "entity, middle", "entity, last", "between", "final")
@@ -236,17 +267,22 @@ def role_map(
     "Layer × role maps of the mean effect over pairs; a row of panels for each site, windows growing to the right."
     means = role_means(patches, triage, direction)
     panel = lambda s, w: f"{s}, {layers_word(w)}"
-    data = pd.DataFrame([dict(panel=panel(s, w), line=r, layer=g.layer.tolist(), effect=g.effect.round(3).tolist(), n=g.n.tolist()) for (s, w, r), g in means.groupby(["site", "window", "role"])])
+    data = pd.DataFrame([dict(panel=panel(s, w), line=r, layer=g.layer.tolist(), effect=g.effect.round(3).tolist(), n=g.n.tolist())
+        for (s, w, r), g in means.groupby(["site", "window", "role"])])
     widths = sorted(means.window.unique())
     panels = [p for s in MAPPED for w in widths if (p := panel(s, w)) in set(data.panel)]
     lines, table = [r for r in ROLES if r in set(data.line)], rows(patches, experiment="5", direction=direction)
     fewer = ", ".join(f"{r.replace(',', '')} {n}" for r, n in means.groupby("role").n.max().reindex(lines).items())
     return titled(map_panels(data, panels, lines, "middle layer"), "Which tokens carry the answer, by their role",
-        f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of them), experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a token: {fewer}. A window patches several layers at once, which mostly makes its peak larger. White is exactly zero; metric: logit difference.")
+        f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of them), "
+        f"experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a token: {fewer}. "
+        "A window patches several layers at once, which mostly makes its peak larger. "
+        "White is exactly zero; metric: logit difference.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c035
-METRICS = {"effect": "effect on LD (0 none, 1 all)", "probability": "probability of the clean target", "log_probability": "its log-probability (nats)",
-    "kl_divergence": "KL from the unpatched run (nats)", "top1": "share with clean target on top"}
+METRICS = {"effect": "effect on LD (0 none, 1 all)", "probability": "probability of the clean target",
+    "log_probability": "its log-probability (nats)", "kl_divergence": "KL from the unpatched run (nats)",
+    "top1": "share with clean target on top"}
 
 # %% ../nbs/10d_evidence_charts.ipynb #c036
 def metric_curves(
@@ -260,11 +296,16 @@ def metric_curves(
     table = table[table[list(METRICS)].notna().all(axis=1)]
     if not len(table): raise ValueError("nothing to draw: these rows have no metric beside LD; run the study without --quick")
     table = table.assign(who=table.position)
-    data = pd.concat([_curve_rows(table.assign(effect=table[c].astype(float), metric=name), ("metric", "who"), "layer", False, 0) for c, name in METRICS.items()], ignore_index=True).assign(real=True)
-    layers = band_layers(data, {p: COLOURS[p] for p in ("entity", "final") if p in set(table.position)}, LAYER, y=alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, labelFlush=6)), levels=())
+    data = pd.concat([_curve_rows(table.assign(effect=table[c].astype(float), metric=name), ("metric", "who"), "layer", False, 0)
+        for c, name in METRICS.items()], ignore_index=True).assign(real=True)
+    layers = band_layers(data, {p: COLOURS[p] for p in ("entity", "final") if p in set(table.position)}, LAYER,
+        y=alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, labelFlush=6)), levels=())
     run, other = ("clean", "corrupt")[::1 if direction == "noising" else -1]
     chart = in_panels(layers, "metric", METRICS.values(), columns=3, size=(190, 150), own_y=True)
-    return titled(chart, "The same patches in five metrics", f"{describe(table)}. resid_pre from the {other} run, written into the {run} run ({direction}), experiments {' and '.join(experiments)}; line: mean; band: 95 % interval (categories, then pairs, resampled). Each panel has its own scale; the target is the clean one in all.")
+    return titled(chart, "The same patches in five metrics",
+        f"{describe(table)}. resid_pre from the {other} run, written into the {run} run ({direction}), "
+        f"experiments {' and '.join(experiments)}; line: mean; band: 95 % interval (categories, then pairs, resampled). "
+        "Each panel has its own scale; the target is the clean one in all.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c040
 RANKINGS = {"measured": "ranked by measured effect", "attribution": "ranked by attribution", "random": "ranked at random"}
@@ -283,7 +324,8 @@ def faithful_curve(
     if table.seed.nunique() > 1: band = f["min"], f["max"]
     else:
         one = table[table.n_components > 0].drop_duplicates(["battery_idx", "n_components"])
-        wide = one.assign(left=one.ld - one.ld_empty, whole=one.ld_full - one.ld_empty).pivot(index=["category", "battery_idx"], columns="n_components", values=["left", "whole"])
+        wide = one.assign(left=one.ld - one.ld_empty, whole=one.ld_full - one.ld_empty).pivot(
+            index=["category", "battery_idx"], columns="n_components", values=["left", "whole"])
         values = np.stack([wide["left"].to_numpy(float), wide["whole"].to_numpy(float)], -1)
         band = cluster_bootstrap(values, wide.index.get_level_values(0), statistic=share_left)[1:]
     return dict(x=f.index.to_numpy().round(5).tolist(), **{k: np.round(v, 4).tolist() for k, v in zip(FOLDED[1:], (f["mean"], *band))})
@@ -293,17 +335,24 @@ def faithfulness_chart(
     circuit:pd.DataFrame, # as `circuit.circuit` gives it
 )->alt.FacetChart: # a panel for each direction
     "f against the share of parts kept, by ranking, beside random rankings."
-    keys = [(d, r) for d in ("noising", "denoising") for r in ("random", "attribution", "measured") if ((circuit.direction == d) & (circuit.ranking == r)).any()]
-    data = pd.DataFrame([dict(direction=d, who=RANKINGS[r], real=r != "random", **faithful_curve(circuit[(circuit.direction == d) & (circuit.ranking == r)])) for d, r in keys])
+    keys = [(d, r) for d in ("noising", "denoising") for r in ("random", "attribution", "measured")
+        if ((circuit.direction == d) & (circuit.ranking == r)).any()]
+    data = pd.DataFrame([dict(direction=d, who=RANKINGS[r], real=r != "random",
+        **faithful_curve(circuit[(circuit.direction == d) & (circuit.ranking == r)])) for d, r in keys])
     least, shown = min(x for xs in data.x for x in xs), data.direction.unique()
-    x = alt.X("x:Q", title="share of parts kept", scale=alt.Scale(type="log", domain=[least, 1], nice=False), axis=alt.Axis(format="~%", values=[v for v in (.001, .002, .005, .01, .02, .05, .1, .2, .5, 1) if v >= least]))
-    layers = band_layers(data, {n: c for n, c in RANKING_COLOURS.items() if n in set(data.who)}, x, y=alt.Y("effect:Q", title="f, share of the answer left", axis=alt.Axis(titlePadding=9)), levels=(0, 1))
+    x = alt.X("x:Q", title="share of parts kept", scale=alt.Scale(type="log", domain=[least, 1], nice=False),
+        axis=alt.Axis(format="~%", values=[v for v in (.001, .002, .005, .01, .02, .05, .1, .2, .5, 1) if v >= least]))
+    layers = band_layers(data, {n: c for n, c in RANKING_COLOURS.items() if n in set(data.who)}, x,
+        y=alt.Y("effect:Q", title="f, share of the answer left", axis=alt.Axis(titlePadding=9)), levels=(0, 1))
     chart = in_panels(layers, "direction", shown, columns=len(shown), size=(460 if len(shown) == 1 else 260, 240))
     area = areas(faithfulness(circuit)).groupby(["direction", "ranking"], sort=False)[["cpr", "cmd"]].mean()
     said = "; ".join(f"{RANKINGS[r]}{f', {d}' if len(shown) > 1 else ''}: {area.cpr[d, r]:.2f} and {area.cmd[d, r]:.2f}" for d, r in keys[::-1])
     seeds, parts = circuit[circuit.ranking == "random"].seed.nunique(), circuit.n_components.max()
-    return titled(chart, "How few parts leave the answer standing", f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other run. f = 1: the whole model's answer; above 1: what is cut works against it; with no part f is 0 by definition. "
-        f"Bands: 95 % interval over held-out pairs; at random: mean, least and largest of {seeds} rankings. Areas CPR and CMD over the share kept, {said}.")
+    return titled(chart, "How few parts leave the answer standing",
+        f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other run. "
+        "f = 1: the whole model's answer; above 1: what is cut works against it; with no part f is 0 by definition. "
+        f"Bands: 95 % interval over held-out pairs; at random: mean, least and largest of {seeds} rankings. "
+        f"Areas CPR and CMD over the share kept, {said}.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c046
 LENS_PANELS = {"entity_last": "at the entity", "final": "at the final token", "rank": "rank of the clean target, final"}
@@ -313,10 +362,12 @@ TOP = 10   # a facet has one kind of axis: a rank is drawn as TOP - log10(rank),
 
 def rank_row(lens):
     "Median rank of the clean target by layer, with its interval, as one curve."
-    wide = lens[(lens.run == "clean") & (lens.position == "final")].pivot(index=["category", "battery_idx"], columns="layer", values="rank").astype(float)
+    wide = lens[(lens.run == "clean") & (lens.position == "final")].pivot(
+        index=["category", "battery_idx"], columns="layer", values="rank").astype(float)
     found = np.array([cluster_bootstrap(wide[l].to_numpy(), wide.index.get_level_values(0), statistic=median) for l in wide]).T
     y, high, low = (TOP - np.log10(found)).round(4).tolist()      # the least rank stands highest
-    return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high, shown=[f"median rank {m:,.0f} ({a:,.0f} to {b:,.0f})" for m, a, b in found.T])
+    return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high,
+        shown=[f"median rank {m:,.0f} ({a:,.0f} to {b:,.0f})" for m, a, b in found.T])
 
 # %% ../nbs/10d_evidence_charts.ipynb #c047
 def lens_curves(
@@ -343,15 +394,23 @@ def lens_chart(
 )->alt.FacetChart: # entity, final token, rank
     "What the logit lens reads at each layer beside what a patch moves there."
     data = lens_curves(lens, patches)
-    words = f"datum.value < {TOP/2} ? datum.label : abs(datum.value - round(datum.value)) > .01 ? '' : format(pow(10, {TOP} - round(datum.value)), ',')"
-    y = alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=words, tickCount=3, labelFlush=6))   # a label at the top would lift the name of its panel
+    words = (f"datum.value < {TOP/2} ? datum.label : abs(datum.value - round(datum.value)) > .01 ? '' : "
+        f"format(pow(10, {TOP} - round(datum.value)), ',')")
+    # a label at the top would lift the name of its panel
+    y = alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=words, tickCount=3, labelFlush=6))
     x = alt.X("x:Q", title="residual stream before layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
     chart = band_layers(data, LENS_COLOURS, x, y=y, levels=())
-    chart.layer[-1].encoding.tooltip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title="before layer"), alt.Tooltip("shown:N", title="mean, 95 %")]
-    chart = in_panels(chart, "panel", [p for p in LENS_PANELS.values() if p in set(data.panel)], columns=3, size=(190, 180), unfold=[*FOLDED, "shown"], own_y=True)
+    chart.layer[-1].encoding.tooltip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title="before layer"),
+        alt.Tooltip("shown:N", title="mean, 95 %")]
+    chart = in_panels(chart, "panel", [p for p in LENS_PANELS.values() if p in set(data.panel)],
+        columns=3, size=(190, 180), unfold=[*FOLDED, "shown"], own_y=True)
     n = describe(lens[lens.battery_idx.isin(patches.battery_idx)])
-    return titled(chart, "What can be read at a place, and what is used there", f"{n}. Lens: share of pairs in which the logit lens on the residual stream prefers the run's own answer (0.5: chance), at the entity's last token and at the final token. "
-        "Patch: mean effect of resid_pre at the whole entity (experiment 3) and at the final token (experiment 1), noising. Right: median rank of the clean target by the lens, clean run, logarithmic, 1 on top. The last point of the lens is the model's own output. Bands: 95 % intervals.")
+    return titled(chart, "What can be read at a place, and what is used there",
+        f"{n}. Lens: share of pairs in which the logit lens on the residual stream prefers the run's own answer (0.5: chance), "
+        "at the entity's last token and at the final token. "
+        "Patch: mean effect of resid_pre at the whole entity (experiment 3) and at the final token (experiment 1), noising. "
+        "Right: median rank of the clean target by the lens, clean run, logarithmic, 1 on top. "
+        "The last point of the lens is the model's own output. Bands: 95 % intervals.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c051
 WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66", "#3a3a42")
@@ -361,16 +420,23 @@ def knockout_bands(
 )->alt.FacetChart: # a panel for each run
     "Effect of hiding the entity from the final token, by window, beside hiding another token."
     table = patches[(patches.experiment == "7") & (patches.control.isna() | (patches.control == "wrong_position"))]
-    if not len(table): raise ValueError(f"nothing to draw: no row of experiment 7; the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
+    if not len(table): raise ValueError("nothing to draw: no row of experiment 7; "
+        f"the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
     table, widths = paired(table), sorted(int(w) for w in table.window.unique())
-    table = table.assign(who=["another token, " * pd.notna(c) + layers_word(w) for c, w in zip(table.control, table.window)], run=table.direction.map({"noising": "clean run", "denoising": "corrupt run"}))
+    table = table.assign(
+        who=["another token, " * pd.notna(c) + layers_word(w) for c, w in zip(table.control, table.window)],
+        run=table.direction.map({"noising": "clean run", "denoising": "corrupt run"}))
     away = misplaced(patches[patches.experiment == "7"], table.battery_idx)
     data = _curve_rows(table, ("run", "who"), "layer", False, 0)
     data = data.assign(real=~data.who.str.startswith("another")).sort_values("real", kind="stable")
-    colours = {prefix + layers_word(w): c for prefix, shades in (("", WINDOW_COLOURS), ("another token, ", AWAY_COLOURS)) for w, c in zip(widths, shades)}
+    colours = {prefix + layers_word(w): c
+        for prefix, shades in (("", WINDOW_COLOURS), ("another token, ", AWAY_COLOURS)) for w, c in zip(widths, shades)}
     x = alt.X("x:Q", title="middle layer of the window", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
-    chart = titled(in_panels(band_layers(data, colours, x), "run", ["clean run", "corrupt run"], columns=2), "The final token cannot see the entity, or another token",
-        f"{describe(table)}, the same for all curves. Experiment 7: attention from the final token to the entity knocked out in windows of {', '.join(map(str, widths))} layers; dashed grey: to {away}. "
+    chart = titled(in_panels(band_layers(data, colours, x), "run", ["clean run", "corrupt run"], columns=2),
+        "The final token cannot see the entity, or another token",
+        f"{describe(table)}, the same for all curves. "
+        "Experiment 7: attention from the final token to the entity knocked out "
+        f"in windows of {', '.join(map(str, widths))} layers; dashed grey: to {away}. "
         "1 = as if the run were the other one. Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
@@ -402,8 +468,15 @@ def head_bars_with_control(
     table, (top, total, stand) = rows(patches, experiment="4F", direction=direction), beside_random(patches, direction, count)
     base = alt.Chart(top).encode(y=alt.Y("name:N", sort=list(top.name), title=None))
     grey = base.mark_bar(height={"band": 1}, color="#b4b4be", opacity=.75).encode(x=alt.X("random_low:Q"), x2="random_high:Q")
-    bars = base.mark_bar(height={"band": .5}, color=COLOURS[direction]).encode(x=alt.X("mean:Q", title="mean effect, 95 % interval", axis=alt.Axis(tickCount=6, gridColor=ZERO_DARK)), opacity=alt.condition("datum.passes", alt.value(.9), alt.value(.35)), tooltip=list(top.columns))
-    rule, tick = base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q"), base.mark_tick(color="#55555f", thickness=2, height={"band": 1}).encode(x="random:Q")
-    return titled(alt.layer(grey, tick, bars, rule).properties(width="container", height=24*len(top)), "The strongest heads, and random heads of their layers",
-        f"{describe(table)}. Mean effect of one head's z at the final token (experiment 4F, {direction}) with its 95 % interval; grey: a random head of the same layer, drawn anew for each pair, mean (tick) and 95 % interval. Pale: does not stand after correction (5 % false among those that do; {stand} of {total} stand). "
+    bars = base.mark_bar(height={"band": .5}, color=COLOURS[direction]).encode(
+        x=alt.X("mean:Q", title="mean effect, 95 % interval", axis=alt.Axis(tickCount=6, gridColor=ZERO_DARK)),
+        opacity=alt.condition("datum.passes", alt.value(.9), alt.value(.35)),
+        tooltip=list(top.columns))
+    rule, tick = (base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q"),
+        base.mark_tick(color="#55555f", thickness=2, height={"band": 1}).encode(x="random:Q"))
+    return titled(alt.layer(grey, tick, bars, rule).properties(width="container", height=24*len(top)),
+        "The strongest heads, and random heads of their layers",
+        f"{describe(table)}. Mean effect of one head's z at the final token (experiment 4F, {direction}) with its 95 % interval; "
+        "grey: a random head of the same layer, drawn anew for each pair, mean (tick) and 95 % interval. "
+        f"Pale: does not stand after correction (5 % false among those that do; {stand} of {total} stand). "
         "Picked and measured on the same pairs; metric: logit difference.")

@@ -68,7 +68,8 @@ COLUMNS = ["model", "battery_idx", "category", "direction", "experiment", "site"
 def described(patches, name, control):
     "What is the same on all pairs: a row for each `(experiment, Patch)`."
     named = lambda p: p if p in ("entity", "entity_last", "final") else "token"
-    about = pd.DataFrame([(e, p.site, p.layer, p.head, named(p.position), p.window) for e, p in patches], columns=["experiment", "site", "layer", "head", "position", "window"])
+    about = pd.DataFrame([(e, p.site, p.layer, p.head, named(p.position), p.window) for e, p in patches],
+        columns=["experiment", "site", "layer", "head", "position", "window"])
     return about.assign(model=name, control=control).astype({"head": "Int64", "control": "string"})
 
 # %% ../nbs/06_experiments.ipynb #c032
@@ -88,8 +89,10 @@ def tidy(
             run, other = (clean, corrupt) if direction == "noising" else (corrupt, clean)
             ld, tokens = result.ld[d, i], {p: token_indices(p, pair)[0] for p in {p.position for _, p in patches}}
             more = torch.full((len(patches), len(METRICS)), torch.nan) if result.metrics is None else result.metrics[d, i]
-            parts.append(about.assign(battery_idx=pair.battery_idx, category=pair.category, direction=direction, token_index=[tokens[p.position] for _, p in patches],
-                ld_clean=clean, ld_corrupt=corrupt, ld_patched=ld.numpy(), delta=delta(ld, torch.tensor(run)).numpy(), effect=effect(ld, torch.tensor(run), torch.tensor(other)).numpy(),
+            parts.append(about.assign(battery_idx=pair.battery_idx, category=pair.category, direction=direction,
+                token_index=[tokens[p.position] for _, p in patches],
+                ld_clean=clean, ld_corrupt=corrupt, ld_patched=ld.numpy(),
+                delta=delta(ld, torch.tensor(run)).numpy(), effect=effect(ld, torch.tensor(run), torch.tensor(other)).numpy(),
                 **dict(zip(METRICS, more.numpy().T))))
     table = pd.concat(parts, ignore_index=True) if parts else about.iloc[:0].reindex(columns=COLUMNS)
     table["rank"] = table["rank"].astype("Int64")

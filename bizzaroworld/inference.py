@@ -46,7 +46,9 @@ def pair_matrix(
     bad = ~np.isfinite(matrix.to_numpy())
     if bad.any():
         i, c = np.argwhere(bad)[0]
-        raise ValueError(f"{value} of pair {matrix.index[i]} at {cells} {matrix.columns[c]} is {matrix.iat[i, c]}: leave the pair out, or run it in a dtype that does not overflow")
+        raise ValueError(
+            f"{value} of pair {matrix.index[i]} at {cells} {matrix.columns[c]} is {matrix.iat[i, c]}: "
+            "leave the pair out, or run it in a dtype that does not overflow")
     return matrix
 
 # %% ../nbs/07_inference.ipynb #c010
@@ -254,7 +256,9 @@ def against_controls(
         ours, theirs = (rows.pivot(index=["battery_idx", "category"], columns="layer", values=c).astype(float) for c in ("ours", "theirs"))
         difference, clusters = (ours - theirs).to_numpy(), ours.index.get_level_values("category").to_numpy()
         found, size = (cluster_bootstrap(difference, clusters, statistic=s, draws=draws) for s in (mean, effect_size))
-        numbers = dict(n=len(ours), mean=ours.mean(), control_mean=theirs.mean(), difference=found.estimate, low=found.low, high=found.high, d_z=size.estimate, d_z_low=size.low, d_z_high=size.high)
+        numbers = dict(n=len(ours), mean=ours.mean(), control_mean=theirs.mean(),
+            difference=found.estimate, low=found.low, high=found.high,
+            d_z=size.estimate, d_z_low=size.low, d_z_high=size.high)
         tables.append(pd.DataFrame(numbers, index=ours.columns).reset_index().assign(**dict(zip(["control", *curve], key))))
     order = ["control", "direction", "experiment", "site", "layer", "head"]
     if not tables: return pd.DataFrame(columns=order)

@@ -47,7 +47,9 @@ def baselines(
     clean, corrupt = (read[[row[job(p, side)] for p in pairs]] for side in ("clean", "corrupt"))
     pick = lambda t, name: t.gather(1, torch.tensor([[2 + ids.index(getattr(p, f"{name}_target_id"))] for p in pairs]))[:, 0]
     ld = lambda t: (pick(t, "clean") - pick(t, "corrupt")).numpy()
-    columns = ld(clean), ld(corrupt), ld(clean) - ld(corrupt), clean[:, 0].numpy(), corrupt[:, 0].numpy(), clean[:, 1].long().numpy(), corrupt[:, 1].long().numpy()
+    columns = (ld(clean), ld(corrupt), ld(clean) - ld(corrupt),
+        clean[:, 0].numpy(), corrupt[:, 0].numpy(),
+        clean[:, 1].long().numpy(), corrupt[:, 1].long().numpy())
     return pd.DataFrame(dict(zip(BASELINES, columns)))
 
 # %% ../nbs/05f_knowledge.ipynb #n009
@@ -72,7 +74,8 @@ def triage(
     about = pd.DataFrame([dict(battery_idx=p.battery_idx, category=p.category, clean_prompt=p.clean_prompt, corrupt_prompt=p.corrupt_prompt,
         clean_target=p.clean_target, corrupt_target=p.corrupt_target, clean_target_id=p.clean_target_id, corrupt_target_id=p.corrupt_target_id,
         n_tokens=p.n_tokens, entity_start=p.entity_span[0], entity_stop=p.entity_span[1]) for p in battery.pairs])
-    table = pd.concat([about, baselines(net, battery.pairs) if read is None else read], axis=1).sort_values("total_swing", ascending=False, kind="stable", ignore_index=True)
+    table = (pd.concat([about, baselines(net, battery.pairs) if read is None else read], axis=1)
+        .sort_values("total_swing", ascending=False, kind="stable", ignore_index=True))
     if not table[["ld_clean", "ld_corrupt"]].notna().all().all(): raise ValueError("a baseline is not a number: the run overflowed; use bfloat16 or float32")
     table.insert(0, "rank", range(1, len(table) + 1))
     first = ["rank", "battery_idx", "category", "total_swing", "ld_clean", "ld_corrupt", "p_clean_target_on_clean", "p_corrupt_target_on_corrupt",
@@ -106,6 +109,8 @@ def choose_battery(
     battery = align(table, model.tokenizer)
     if not battery.pairs:
         reasons = battery.dropped.reason.value_counts()
-        raise InputError(f"no valid pair among {len(table)} in battery {source} for {model.study_name}: {reasons.index[0] if len(reasons) else 'it is empty'}; see bizzaroworld check")
+        raise InputError(
+            f"no valid pair among {len(table)} in battery {source} for {model.study_name}: "
+            f"{reasons.index[0] if len(reasons) else 'it is empty'}; see bizzaroworld check")
     if read is not None: read = read.iloc[[p.battery_idx for p in battery.pairs]].reset_index(drop=True)
     return Chosen(table, battery, source, every, steps, read)

@@ -66,7 +66,8 @@ def lens(
         rows = each + i * len(pairs)
         for position in LENS:
             at = torch.tensor([token_indices(position, p)[0] for p in pairs], device=net.device)
-            table = pd.DataFrame(read_lens(net, runs, at, ids, rows=rows).cpu().numpy()).stack().rename("ld").reset_index().set_axis(["pair", "layer", "ld"], axis=1)
+            table = (pd.DataFrame(read_lens(net, runs, at, ids, rows=rows).cpu().numpy())
+                .stack().rename("ld").reset_index().set_axis(["pair", "layer", "ld"], axis=1))
             if ranks and (run, position) == ("clean", "final"):
                 states = torch.stack([s[rows, at] for s in runs.pre], 1)
                 own = ids[:, :1].expand(-1, states.shape[1])

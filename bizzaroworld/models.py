@@ -45,7 +45,8 @@ def pick_device(
     if device == "auto": return "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", str(device)): raise InputError(f"unknown device {str(device)!r}: use auto, cpu, cuda, cuda:N or mps")
     index = int(device.partition(":")[2] or 0)
-    if device.startswith("cuda") and torch.cuda.device_count() <= index: raise InputError(f"device {device!r} is not there ({torch.cuda.device_count()} found): use auto or cpu")
+    if device.startswith("cuda") and torch.cuda.device_count() <= index:
+        raise InputError(f"device {device!r} is not there ({torch.cuda.device_count()} found): use auto or cpu")
     if device == "mps" and not torch.backends.mps.is_available(): raise InputError("device 'mps' is not there: use auto or cpu")
     return device
 
@@ -131,7 +132,8 @@ def _plain_model(place, local, config, dtype, device):
     extra = dict(key_mapping=keys) if keys else {}
     model, report = _fetch(kind.from_pretrained, place, local, config=config, dtype=dtype, attn_implementation="eager", output_loading_info=True, **extra)
     # a weight that is not in the checkpoint is filled with random numbers, and nothing stops
-    if report["missing_keys"]: raise InputError(f"{place} lacks weights ({len(report['missing_keys'])}, such as {min(report['missing_keys'])}): get a whole checkpoint")
+    if report["missing_keys"]:
+        raise InputError(f"{place} lacks weights ({len(report['missing_keys'])}, such as {min(report['missing_keys'])}): get a whole checkpoint")
     if not model.config.architectures: model.config.architectures = [type(model).__name__]
     return model.to(device).eval().requires_grad_(False)
 
@@ -369,7 +371,9 @@ def _check_states(probes, tolerance):
             off = [_apart(got["resid_pre", layer], s) for s in states]
             best = min(range(len(off)), key=off.__getitem__)
             if off[layer] > tolerance and off[best] <= tolerance:
-                return off[layer], tolerance, f"hook off by {abs(best - layer)} layer: resid_pre read at layer {layer} is the plain model's at layer {best}".replace("by 1", "by one")
+                return off[layer], tolerance, (
+                    f"hook off by {abs(best - layer)} layer: "
+                    f"resid_pre read at layer {layer} is the plain model's at layer {best}").replace("by 1", "by one")
             worst = max(worst, off[layer])
     return worst, tolerance, message
 
@@ -438,7 +442,10 @@ def _check_entity(probes, tolerance):
         source, last = p.other["resid_pre", 0], len(p.clean) - 1
         entity, final = p.effects([("resid_pre", 0, range(*p.span), source), ("resid_pre", 0, [last], source)]).tolist()
         off = max(abs(entity - 1), abs(final))
-        if not off <= worst: worst, message = off, f"wrong position: at layer 0 the entity {p.span} has effect {entity:.3f}, not 1, and the last token {final:.3f}, not 0"
+        if not off <= worst:
+            worst, message = off, (
+                f"wrong position: at layer 0 the entity {p.span} has effect {entity:.3f}, not 1, "
+                f"and the last token {final:.3f}, not 0")
     return worst, tolerance, message
 
 def _check_same(probes, tolerance):
@@ -450,7 +457,10 @@ def _check_same(probes, tolerance):
         off = p.effects([(s, l + k, [at], p.other[s, l + k]) for l in range(n - 1) for s, k in three]).view(n - 1, 3)
         apart = (off.max(1).values - off.min(1).values)
         layer = int(apart.argmax())
-        if not float(apart[layer]) <= worst: worst, message = float(apart[layer]), f"resid_mid, resid_post at layer {layer} and resid_pre at {layer + 1} differ at position {at}: {off[layer].tolist()}"
+        if not float(apart[layer]) <= worst:
+            worst, message = float(apart[layer]), (
+                f"resid_mid, resid_post at layer {layer} and resid_pre at {layer + 1} "
+                f"differ at position {at}: {off[layer].tolist()}")
     return worst, tolerance, message
 
 def _check_moves(probes, tolerance):

@@ -33,10 +33,13 @@ class Patch:
 
     def __post_init__(self):
         if self.site not in SITES + ROUTES: raise InputError(f"unknown site {self.site!r}: use one of {', '.join(SITES + ROUTES)}")
-        if self.position not in POSITIONS and not isinstance(self.position, int): raise InputError(f"unknown position {self.position!r}: use one of {', '.join(POSITIONS)} or a token index")
-        if (self.head is not None) != (self.site in OF_A_HEAD): raise InputError(f"site {self.site!r} with head {self.head}: name a head with {', '.join(OF_A_HEAD)} and only there")
+        if self.position not in POSITIONS and not isinstance(self.position, int):
+            raise InputError(f"unknown position {self.position!r}: use one of {', '.join(POSITIONS)} or a token index")
+        if (self.head is not None) != (self.site in OF_A_HEAD):
+            raise InputError(f"site {self.site!r} with head {self.head}: name a head with {', '.join(OF_A_HEAD)} and only there")
         if self.window < 1 or self.window % 2 == 0: raise InputError(f"window {self.window}: use an odd number of layers")
-        if self.window > 1 and self.site not in IN_WINDOWS: raise InputError(f"window {self.window} at site {self.site!r}: windows are for {', '.join(IN_WINDOWS)}")
+        if self.window > 1 and self.site not in IN_WINDOWS:
+            raise InputError(f"window {self.window} at site {self.site!r}: windows are for {', '.join(IN_WINDOWS)}")
 
     def layers(self, n_layers:int)->range: # of the model
         "The layers that are patched."

@@ -41,7 +41,8 @@ def make_job(
     "What a library is asked to do, for another process."
     base, source = runs(pair, direction)
     rows = [(p.site, p.layer, token_indices(p.position, pair)[0], -1 if p.head is None else p.head) for p in patches]
-    return dict(model=model, dtype=dtype, device=device, threads=torch.get_num_threads(), base=list(base), source=list(source), ids=target_ids(pair), patches=rows)
+    return dict(model=model, dtype=dtype, device=device, threads=torch.get_num_threads(),
+        base=list(base), source=list(source), ids=target_ids(pair), patches=rows)
 
 # %% ../nbs/06c_peers.ipynb #c009
 def difference(logits, ids): return (logits[..., ids[0]].float() - logits[..., ids[1]].float())
@@ -52,13 +53,16 @@ def with_patching(job):
     model = load(job["model"], device=job["device"], dtype=job["dtype"], self_test=False)
     base, source = (torch.tensor([job[k]], device=job["device"]) for k in ("base", "source"))
     _, cache = model.run_with_cache(source, names_filter=lambda n: n.endswith(("hook_resid_pre", "attn.hook_z")))
-    functions = {"resid_pre": (patching.get_act_patch_resid_pre, ["layer", "pos"]), "z": (patching.get_act_patch_attn_head_out_by_pos, ["layer", "pos", "head"])}
+    functions = {"resid_pre": (patching.get_act_patch_resid_pre, ["layer", "pos"]),
+        "z": (patching.get_act_patch_attn_head_out_by_pos, ["layer", "pos", "head"])}
     def call(patches):
         found = {}
         for site, (function, columns) in functions.items():
             mine = [p for p in patches if p[0] == site]
             index = pd.DataFrame([p[1:1 + len(columns)] for p in mine], columns=columns)
-            if mine: found.update(zip(mine, function(model, base, cache, lambda l: difference(l[0, -1], job["ids"]), index_axis_names=None, index_df=index).tolist()))
+            if mine:
+                found.update(zip(mine, function(model, base, cache, lambda l: difference(l[0, -1], job["ids"]),
+                    index_axis_names=None, index_df=index).tolist()))
         return [found[p] for p in patches]
     return call
 
@@ -88,7 +92,8 @@ def plain(job):
     got, hooks = {}, []
     def keep(key): return lambda module, args, kwargs: got.__setitem__(key, (args[0] if args else kwargs["hidden_states"])[0].clone())
     for l, layer in enumerate(model.model.layers):
-        for site, module in (("resid_pre", layer), ("z", layer.self_attn.o_proj)): hooks.append(module.register_forward_pre_hook(keep((site, l)), with_kwargs=True))
+        for site, module in (("resid_pre", layer), ("z", layer.self_attn.o_proj)):
+            hooks.append(module.register_forward_pre_hook(keep((site, l)), with_kwargs=True))
     model(torch.tensor([job["source"]], device=job["device"]))
     for h in hooks: h.remove()
     return model, got
@@ -139,7 +144,8 @@ def with_pyvene(job):
 # %% ../nbs/06c_peers.ipynb #c018
 BATCH = 16
 PEERS = {"TransformerLens patching": ("transformer-lens", with_patching), "TransformerLens interchange": ("transformer-lens", with_interchange),
-    "nnsight, one by one": ("nnsight", with_nnsight), f"nnsight, {BATCH} invokes": ("nnsight", lambda job: with_nnsight(job, BATCH)), "pyvene": ("pyvene", with_pyvene)}
+    "nnsight, one by one": ("nnsight", with_nnsight), f"nnsight, {BATCH} invokes": ("nnsight", lambda job: with_nnsight(job, BATCH)),
+    "pyvene": ("pyvene", with_pyvene)}
 
 def worker():
     "Do the job that standard input holds, and print what came of it as the last line."

@@ -75,7 +75,9 @@ def own_share(
     full = _finite(effects)[:, :1]
     if (full < .1).any():
         i = int((full < .1).argmax())
-        raise ValueError(f"pair {effects.index[i]} has effect {full[i, 0]:.3f} at layer 0, so it has no full effect to share: is the whole entity span patched?")
+        raise ValueError(
+            f"pair {effects.index[i]} has effect {full[i, 0]:.3f} at layer 0, so it has no full effect to share: "
+            "is the whole entity span patched?")
     return effects / full
 
 # %% ../nbs/08_phases.ipynb #c017
@@ -177,8 +179,13 @@ def phase_table(
         found = cluster_bootstrap(values, categories(patches, entity.index), statistic=_phases(share), draws=draws, seed=seed)
         columns = dict(direction=direction, phase=["storage", "routing", "readout"], n_layers=n)
         for k, name in enumerate(("first", "last", "layers")):
-            for end, part in zip(("", "_low", "_high"), found): columns[name + end] = pd.array(part[:, k].round(), dtype="Int64") if np.isnan(part[:, k]).any() else part[:, k].round().astype(int)   # one pair has no interval
-        columns |= {f"{name}_depth{end}": relative_depth(pd.Series(columns[name + end]).astype("Float64").to_numpy(float, na_value=np.nan), n) for name in ("first", "last") for end in ("", "_low", "_high")}
+            for end, part in zip(("", "_low", "_high"), found):
+                # one pair has no interval
+                columns[name + end] = (pd.array(part[:, k].round(), dtype="Int64") if np.isnan(part[:, k]).any()
+                    else part[:, k].round().astype(int))
+        columns |= {
+            f"{name}_depth{end}": relative_depth(pd.Series(columns[name + end]).astype("Float64").to_numpy(float, na_value=np.nan), n)
+            for name in ("first", "last") for end in ("", "_low", "_high")}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)
 

@@ -40,7 +40,9 @@ def check_parameters(
     import papermill
     known = set(papermill.inspect_notebook(str(notebook)))
     lost = sorted(set(parameters) - known)
-    if lost: raise InputError(f"{Path(notebook).name} has no parameter {', '.join(lost)}: it declares {', '.join(sorted(known)) or 'none'}; tag the cell of defaults with `parameters`")
+    if lost:
+        raise InputError(f"{Path(notebook).name} has no parameter {', '.join(lost)}: "
+            f"it declares {', '.join(sorted(known)) or 'none'}; tag the cell of defaults with `parameters`")
 
 # %% ../nbs/11_report.ipynb #c014
 UNBORN = "Kernel died before replying"   # what jupyter_client says of it
@@ -55,13 +57,17 @@ def run_notebook(
     "Execute a notebook with papermill in its own process; a kernel that dies before its first cell is started twice more. Fails with the last lines."
     check_parameters(notebook, parameters)
     out = Path(out); out.parent.mkdir(parents=True, exist_ok=True)
-    words = [w for k, v in parameters.items() for w in (("-p", k, str(v)) if isinstance(v, str) else ("-r", k, str(v)) if v is None else ("-p", k, json.dumps(v)))]
-    command = [sys.executable, "-m", "papermill", str(notebook), str(out), "--no-progress-bar", "--log-level", "ERROR", "--no-request-save-on-cell-execute", "--autosave-cell-every", "0", *words]
+    words = [w for k, v in parameters.items() for w in (
+        ("-p", k, str(v)) if isinstance(v, str) else ("-r", k, str(v)) if v is None else ("-p", k, json.dumps(v)))]
+    command = [sys.executable, "-m", "papermill", str(notebook), str(out), "--no-progress-bar", "--log-level", "ERROR",
+        "--no-request-save-on-cell-execute", "--autosave-cell-every", "0", *words]
     env = dict(os.environ, OMP_NUM_THREADS=str(threads)) if threads else None
     for _ in range(3):
         done = subprocess.run(command, capture_output=True, text=True, cwd=book(), env=env)
         if not done.returncode or UNBORN not in done.stderr: break
-    if done.returncode: raise RuntimeError(f"{Path(notebook).name} failed with {parameters}:\n" + "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:]))
+    if done.returncode:
+        raise RuntimeError(f"{Path(notebook).name} failed with {parameters}:\n"
+            + "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:]))
     return out
 
 # %% ../nbs/11_report.ipynb #c017
@@ -106,7 +112,9 @@ def chart_figure(
     data = json.dumps(spec, sort_keys=True, separators=(",", ":"), ensure_ascii=False).replace("</", "<\\/")
     name = "vis-" + hashlib.sha256(data.encode()).hexdigest()[:12]
     caption = f'<figcaption><strong>{line(title.get("text", ""))}</strong> {line(title.get("subtitle", ""))}</figcaption>'
-    return f'<figure class="bz-chart" id="{name}">{caption}<div class="bz-view" role="img" aria-label="{line(title.get("text", ""))}"></div><script type="application/json">{data}</script></figure>'
+    return (f'<figure class="bz-chart" id="{name}">{caption}'
+        f'<div class="bz-view" role="img" aria-label="{line(title.get("text", ""))}"></div>'
+        f'<script type="application/json">{data}</script></figure>')
 
 # %% ../nbs/11_report.ipynb #c026
 def raw_block(markup:str)->dict: # an output that both renderers pass through
@@ -169,7 +177,9 @@ def to_page(
     for cell in cells:
         if cell["cell_type"] == "code": cell["outputs"] = [page_output(o) for o in cell["outputs"]]
     unique_ids(cells)
-    head = dict(cell_type="raw", metadata={}, source="---\n" + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in (("title", name or title), ("subtitle", subtitle)) if v) + "".join(own) + "---")
+    head = dict(cell_type="raw", metadata={}, source="---\n"
+        + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in (("title", name or title), ("subtitle", subtitle)) if v)
+        + "".join(own) + "---")
     tags = scripts(json.dumps(cells))
     tail = [dict(cell_type="markdown", metadata={}, source=f"```{{=html}}\n{tags}\n```")] if tags else []
     pages = [{**c, "id": f"c{i:03d}"} for i, c in enumerate([head, *cells, *tail])]
@@ -202,13 +212,16 @@ def render(
         from smalldocs.site import build
         _say("rendering with the built-in renderer (smalldocs); Quarto is not on the PATH")
         # it names what it does not read, which is all meant for Quarto
-        for warning in [w for w in build(source, quiet=True).warnings if "execute.enabled" not in w and "html-math-method" not in w and ".scss" not in w]: _say(f"  {warning}")
+        for warning in [w for w in build(source, quiet=True).warnings
+            if "execute.enabled" not in w and "html-math-method" not in w and ".scss" not in w]: _say(f"  {warning}")
     return source/"_site"
 
 def _say(text): print(text, file=sys.stderr, flush=True)
 
 # %% ../nbs/11_report.ipynb #c040
-EXTERNAL = re.compile(r"""(?is)<script\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^>]*>\s*</script>|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|preload|dns-prefetch))[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^>]*>|@import\s+(?:url\()?["']?(?:https?:)?//[^;]*;""")
+EXTERNAL = re.compile(r"""(?is)<script\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^>]*>\s*</script>"""
+    r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|preload|dns-prefetch))[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^>]*>"""
+    r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^;]*;""")
 
 def cut_external(
     site:Path, # a built site
@@ -235,7 +248,8 @@ def write_pages(
     for text in nbs.glob("*.md"): shutil.copy(text, proc/text.name)
     sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True) for p in sorted((proc/"_executed").glob("*.ipynb"))]
     for path, prose in sources:
-        name = path.stem.removeprefix("study-") if path.stem.startswith("study-") else f"{path.stem.removeprefix('routes-')}: how the fact travels" if path.stem.startswith("routes-") else ""
+        name = (path.stem.removeprefix("study-") if path.stem.startswith("study-")
+            else f"{path.stem.removeprefix('routes-')}: how the fact travels" if path.stem.startswith("routes-") else "")
         page = to_page(json.loads(path.read_text(encoding="utf-8")), prose=prose, name=name)
         (proc/path.name).write_text(json.dumps(page, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -248,8 +262,10 @@ def render_site(
 )->Path: # `index.html`
     "Render the site again from the reports that were executed last; nothing is computed."
     proc, site = Path(proc or book()/"_proc"), Path(site)
-    if not (proc/"_executed"/"index.ipynb").is_file(): raise InputError(f"no executed report in {proc}: run bizzaroworld report (without --render-only) first")
-    if site.exists() and any(site.iterdir()) and not (site/"site_libs").is_dir(): raise InputError(f"{site} is not empty and is not a site that was built before: name another folder with --site")
+    if not (proc/"_executed"/"index.ipynb").is_file():
+        raise InputError(f"no executed report in {proc}: run bizzaroworld report (without --render-only) first")
+    if site.exists() and any(site.iterdir()) and not (site/"site_libs").is_dir():
+        raise InputError(f"{site} is not empty and is not a site that was built before: name another folder with --site")
     write_pages(proc)
     built = render(proc)
     for page, what in cut_external(built): _say(f"  {page}: cut {what}")
@@ -268,7 +284,8 @@ def report_jobs(
         run = json.loads((folder/"run.json").read_text())
         jobs += [(f"reports/{page}", executed/f"{page}-{folder.name}.ipynb", dict(results=str(folder), **{k: run[k] for k in keys}))
                  for page, keys in (("study", ("model", "selection", "seed", "dtype", "device")), ("routes", ("model",)))]
-    return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n in ("reports/compare", "battery", "index", "reports/performance")]
+    return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results)))
+        for n in ("reports/compare", "battery", "index", "reports/performance")]
 
 def side_by_side(
     jobs:list, # from `report_jobs`

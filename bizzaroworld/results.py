@@ -45,7 +45,9 @@ class Study:
 
     def _repr_markdown_(self):
         r = self.run
-        return f"**{r['model']}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {r['dtype']} on {r['device']}, noise floor {r['noise_floor']:.0e} logits"
+        return (
+            f"**{r['model']}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {r['dtype']} on {r['device']}, "
+            f"noise floor {r['noise_floor']:.0e} logits")
 
 def load_study(
     folder:str|Path, # of a finished study
@@ -55,7 +57,8 @@ def load_study(
     lost = [n for n in ("run.json", "triage.csv", "patches.parquet", "battery.csv") if not (folder/n).is_file()]
     if lost: raise InputError(f"no finished study in {folder}: {lost[0]} is missing; run bizzaroworld study --out {folder}")
     steps = folder/"selection.csv"
-    return Study(pd.read_csv(folder/"triage.csv", keep_default_na=False), pd.read_parquet(folder/"patches.parquet"), json.loads((folder/"run.json").read_text()),
+    return Study(pd.read_csv(folder/"triage.csv", keep_default_na=False), pd.read_parquet(folder/"patches.parquet"),
+                 json.loads((folder/"run.json").read_text()),
                  pd.read_csv(folder/"battery.csv", keep_default_na=False), pd.read_csv(steps) if steps.is_file() else None,
                  {t: pd.read_parquet(folder/f"{t}.parquet") for t in TABLES if (folder/f"{t}.parquet").is_file()})
 
@@ -73,5 +76,8 @@ def shared_table(
 )->pd.DataFrame: # a battery table
     "The pairs that are valid and known under every model that has candidates in `results`."
     files = [d/"candidates.csv" for d in finished(results) if (d/"candidates.csv").is_file()]
-    if len(files) < 2: raise InputError(f"{len(files)} studies with candidates in {results}: a shared battery needs two; run bizzaroworld study for another model without --battery")
+    if len(files) < 2:
+        raise InputError(
+            f"{len(files)} studies with candidates in {results}: a shared battery needs two; "
+            "run bizzaroworld study for another model without --battery")
     return shared_battery([pd.read_csv(f, keep_default_na=False) for f in files])[KEY]

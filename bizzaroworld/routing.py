@@ -117,7 +117,9 @@ def head_patterns(
         weights = pattern(net.layers[level], runs.q[level], runs.k[level], position)[:, :, head].cpu().numpy()
         for pair, own in zip(pairs, weights):
             query, key = np.tril_indices(pair.n_tokens)
-            rows.append(pd.DataFrame(dict(battery_idx=pair.battery_idx, category=pair.category, layer=level, head=head, query=query, key=key, weight=own[query, key])))
+            rows.append(pd.DataFrame(dict(
+                battery_idx=pair.battery_idx, category=pair.category, layer=level, head=head,
+                query=query, key=key, weight=own[query, key])))
     return pd.concat(rows, ignore_index=True)
 
 # %% ../nbs/05b_routing.ipynb #c027
@@ -134,7 +136,8 @@ def logit_direction(
     "The vector whose product with the last residual stream is LD, before the final soft-cap where there is one."
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device).repeat(2, 1)
     rows = net.unembed.weight[ids].double()
-    bias = torch.zeros(len(ids), dtype=torch.double, device=net.device) if net.unembed.bias is None else net.unembed.bias[ids].double() @ rows.new_tensor([1., -1.])
+    bias = (torch.zeros(len(ids), dtype=torch.double, device=net.device) if net.unembed.bias is None
+        else net.unembed.bias[ids].double() @ rows.new_tensor([1., -1.]))
     return (rows[:, 0] - rows[:, 1]) * net.norm.weight.double() * frozen_scale(net.norm, runs.final()), bias
 
 # %% ../nbs/05b_routing.ipynb #c031
@@ -347,7 +350,8 @@ def _paths(pairs, who, table, unpatched, patched):
     run, other = unpatched[who.base], unpatched[who.source]
     about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs], columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
     return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], position=table.position, receiver=table.receiver,
-        layer=table.to_layer.astype("Int64"), head=table.to_head.astype("Int64"), control=who.control, ld_patched=patched, effect=(patched - run) / (other - run))
+        layer=table.to_layer.astype("Int64"), head=table.to_head.astype("Int64"), control=who.control,
+        ld_patched=patched, effect=(patched - run) / (other - run))
 
 # %% ../nbs/05b_routing.ipynb #c057
 @torch.inference_mode()

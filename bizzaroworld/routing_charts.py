@@ -42,13 +42,18 @@ def attention_effect(
     table = looking(attention, patches, direction=direction)
     r = float(np.corrcoef(table.weight, table.effect.abs())[0, 1])
     strong = table.loc[table.effect.abs().nlargest(named).index]
-    base = alt.Chart(table).encode(x=alt.X("weight:Q", title="attention weight, final token → entity"), y=alt.Y("effect:Q", title="effect of z at the final token"))
+    base = alt.Chart(table).encode(
+        x=alt.X("weight:Q", title="attention weight, final token → entity"),
+        y=alt.Y("effect:Q", title="effect of z at the final token"))
     points = base.mark_circle(size=60, opacity=.65, color=COLOURS[direction]).encode(tooltip=["name", "weight", "effect"])
     labels = alt.Chart(strong).mark_text(align="left", dx=6, fontSize=11, color="#22222b").encode(x="weight:Q", y="effect:Q", text="name:N")
     zero = alt.Chart(pd.DataFrame(dict(effect=[0.]))).mark_rule(color="#77777f", strokeDash=[3, 3], strokeWidth=.7).encode(y="effect:Q")
     n = describe(attention)
-    return titled(alt.layer(zero, points, labels).properties(width="container", height=280), "Which heads look at the entity, and which of them matter",
-        f"{n}. One point a head: mean attention weight from the final token to the entity (summed over its tokens, mean of both runs) and mean effect of its z at the final token (experiment 4F, {direction}); metric: logit difference; correlation of weight and size of effect r = {r:.2f}.")
+    return titled(alt.layer(zero, points, labels).properties(width="container", height=280),
+        "Which heads look at the entity, and which of them matter",
+        f"{n}. One point a head: mean attention weight from the final token to the entity (summed over its tokens, mean of both runs) "
+        f"and mean effect of its z at the final token (experiment 4F, {direction}); metric: logit difference; "
+        f"correlation of weight and size of effect r = {r:.2f}.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c012
 def pattern_view(
@@ -59,7 +64,9 @@ def pattern_view(
 )->TokenView: # interactive on the site, a map in JupyterLab
     "Attention patterns of the kept heads on one clean prompt."
     rows = patterns[patterns.battery_idx == battery_idx]
-    if not len(rows): raise ValueError(f"nothing to draw: no attention pattern of pair {battery_idx}, there are those of {sorted(patterns.battery_idx.unique().tolist())}")
+    if not len(rows):
+        raise ValueError(f"nothing to draw: no attention pattern of pair {battery_idx}, "
+            f"there are those of {sorted(patterns.battery_idx.unique().tolist())}")
     heads = [of for _, of in rows.groupby(["layer", "head"], sort=False)]
     weights = np.zeros((len(heads), *[int(rows["query"].max()) + 1]*2))
     for w, of in zip(weights, heads): w[of["query"], of.key] = of.weight
@@ -77,7 +84,8 @@ def for_own_answer(
 def top_heads(parts, count):
     "Mean contribution of the strongest heads by source, and their totals with intervals."
     heads = for_own_answer(parts[parts.component == "head"]).assign(name=lambda t: [name_of(l, h) for l, h in zip(t.layer, t["head"])])
-    wide = heads.groupby(["category", "battery_idx", "run", "name"]).contribution.sum().groupby(["category", "battery_idx", "name"]).mean().unstack("name")
+    wide = heads.groupby(["category", "battery_idx", "run", "name"]).contribution.sum().groupby(
+        ["category", "battery_idx", "name"]).mean().unstack("name")
     mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=0)
     total = pd.DataFrame(dict(name=wide.columns, mean=mean, low=low, high=high)).set_index("name").round(4)
     total = total.loc[total["mean"].abs().nlargest(count).index].reset_index()
@@ -94,12 +102,17 @@ def attribution_bars(
     split, total = top_heads(parts, count)
     y = alt.Y("name:N", sort=list(total.name), title=None)
     colour = alt.Color("source:N", scale=alt.Scale(domain=list(SOURCE_COLOURS), range=list(SOURCE_COLOURS.values())))
-    bars = alt.Chart(split).mark_bar(height={"band": .7}, opacity=.9).encode(y=y, color=colour, x=alt.X("contribution:Q", title="logits for the run's own answer", stack="zero"), tooltip=["name", "source", "contribution"])
+    bars = alt.Chart(split).mark_bar(height={"band": .7}, opacity=.9).encode(y=y, color=colour,
+        x=alt.X("contribution:Q", title="logits for the run's own answer", stack="zero"),
+        tooltip=["name", "source", "contribution"])
     base = alt.Chart(total).encode(y=y)
     rule = base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q")
     point = base.mark_point(filled=True, size=46, color="#22222b", shape="diamond").encode(x="mean:Q", tooltip=["name", "mean", "low", "high"])
-    return titled(alt.layer(bars, rule, point).properties(width="container", height=24*len(total)), "What the strongest heads write into the answer, and which tokens they read it from",
-        f"{describe(parts)}. Direct logit attribution at the final token, mean of both runs, sign turned on the corrupt run: positive speaks for the run's own answer. Colour: the token read; diamond and line: total with 95 % interval. Scales of all norms held at each run's own value; before the final soft-cap where there is one.")
+    return titled(alt.layer(bars, rule, point).properties(width="container", height=24*len(total)),
+        "What the strongest heads write into the answer, and which tokens they read it from",
+        f"{describe(parts)}. Direct logit attribution at the final token, mean of both runs, sign turned on the corrupt run: "
+        "positive speaks for the run's own answer. Colour: the token read; diamond and line: total with 95 % interval. "
+        "Scales of all norms held at each run's own value; before the final soft-cap where there is one.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c019
 def edge_name(receiver, position, layer, head):
@@ -114,7 +127,9 @@ def edges(
 )->pd.DataFrame: # `sender, to, control, mean, low, high`, the strongest named edge first
     "Mean effect of each edge with its 95 % interval, from the named senders and from random ones."
     table = paths[paths.direction == direction]
-    if not len(table): raise ValueError(f"nothing to draw: no path of direction {direction!r}; the table holds {', '.join(sorted(paths.direction.unique()))}")
+    if not len(table):
+        raise ValueError(f"nothing to draw: no path of direction {direction!r}; "
+            f"the table holds {', '.join(sorted(paths.direction.unique()))}")
     random = table.control.notna()
     sender = np.where(random, [f"random L{l}" for l in table.sender_layer], [name_of(l, h) for l, h in zip(table.sender_layer, table.sender_head)])
     table = table.assign(sender=sender, random=random, to=[edge_name(*r) for r in zip(table.receiver, table.position, table.layer, table["head"])])
@@ -122,7 +137,9 @@ def edges(
     for (layer, is_random), group in table.groupby(["sender_layer", "random"]):
         wide = group.pivot_table(index=["category", "battery_idx"], columns=["sender", "to"], values="effect", aggfunc="mean")
         mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=0)
-        out.append(pd.DataFrame(dict(sender=wide.columns.get_level_values(0), to=wide.columns.get_level_values(1), sender_layer=layer, random=is_random, mean=mean, low=low, high=high)))
+        out.append(pd.DataFrame(dict(
+            sender=wide.columns.get_level_values(0), to=wide.columns.get_level_values(1),
+            sender_layer=layer, random=is_random, mean=mean, low=low, high=high)))
     table = pd.concat(out, ignore_index=True).round({"mean": 5, "low": 5, "high": 5})
     return table.sort_values("mean", key=abs, ascending=False, ignore_index=True)
 
@@ -140,13 +157,19 @@ def path_bars(
     null = top[["edge", "to", "sender_layer"]].merge(every[every.random][["to", "sender_layer", "mean", "low", "high"]], on=["to", "sender_layer"])
     y = alt.Y("edge:N", sort=list(top.edge), title=None, axis=alt.Axis(labelLimit=260))
     x = alt.X("mean:Q", title="effect along this edge")
-    bars = alt.Chart(top).mark_bar(height={"band": .6}, color=COLOURS[direction], opacity=.85).encode(y=y, x=x, tooltip=["edge", "mean", "low", "high"])
+    bars = alt.Chart(top).mark_bar(height={"band": .6}, color=COLOURS[direction], opacity=.85).encode(
+        y=y, x=x, tooltip=["edge", "mean", "low", "high"])
     rule = alt.Chart(top).mark_rule(strokeWidth=1.5, color="#22222b").encode(y=y, x="low:Q", x2="high:Q")
     layers = [bars, rule]
-    if len(null): layers += [alt.Chart(null).mark_bar(height={"band": .9}, color="#77777f", opacity=.35).encode(y=y, x="low:Q", x2="high:Q", tooltip=["edge", "mean", "low", "high"]),
-                             alt.Chart(null).mark_tick(color="#77777f", thickness=2).encode(y=y, x="mean:Q")]
+    if len(null): layers += [
+        alt.Chart(null).mark_bar(height={"band": .9}, color="#77777f", opacity=.35).encode(
+            y=y, x="low:Q", x2="high:Q", tooltip=["edge", "mean", "low", "high"]),
+        alt.Chart(null).mark_tick(color="#77777f", thickness=2).encode(y=y, x="mean:Q")]
     return titled(alt.layer(*layers).properties(width="container", height=24*len(top)), "The strongest single edges",
-        f"{describe(paths)}. Path patching, {direction}: the sender's z from the other run, seen by this receiver alone, all else frozen up to it; metric: logit difference. Line: 95 % interval; grey: the same edge from random heads of the sender's layer, mean and interval. The {len(top)} largest of {int((~every.random).sum())} edges, picked and measured on the same pairs.")
+        f"{describe(paths)}. Path patching, {direction}: the sender's z from the other run, seen by this receiver alone, "
+        "all else frozen up to it; metric: logit difference. Line: 95 % interval; "
+        "grey: the same edge from random heads of the sender's layer, mean and interval. "
+        f"The {len(top)} largest of {int((~every.random).sum())} edges, picked and measured on the same pairs.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c024
 def path_map(
@@ -162,10 +185,17 @@ def path_map(
     table = table[table.to.isin(keep)]
     names = sorted(set(table[~table.random].sender)) + sorted(set(table[table.random].sender))
     limit = max(float(table["mean"].abs().max()), 1e-6)
-    colour = alt.Color("mean:Q", title="mean effect", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"), legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect", titleOrient="left"))
-    chart = alt.Chart(table).mark_rect(stroke="#f4f4f7", strokeWidth=.5).encode(x=alt.X("to:N", sort=keep, title="receiver", axis=alt.Axis(labelAngle=-40, labelLimit=180)), y=alt.Y("sender:N", sort=names, title="sender"), color=colour, tooltip=["sender", "to", "mean", "low", "high"])
+    colour = alt.Color("mean:Q", title="mean effect",
+        scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"),
+        legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect", titleOrient="left"))
+    chart = alt.Chart(table).mark_rect(stroke="#f4f4f7", strokeWidth=.5).encode(
+        x=alt.X("to:N", sort=keep, title="receiver", axis=alt.Axis(labelAngle=-40, labelLimit=180)),
+        y=alt.Y("sender:N", sort=names, title="sender"),
+        color=colour, tooltip=["sender", "to", "mean", "low", "high"])
     return titled(chart.properties(width="container", height=max(90, 24*len(names))), "Which heads tell which heads",
-        f"{describe(paths)}. Mean effect along one edge from a head (down) to a later head's query, key or value (across, strongest first), {direction}; metric: logit difference; white is exactly zero; empty: the receiver does not come later. Bottom rows: random heads of the same layers.")
+        f"{describe(paths)}. Mean effect along one edge from a head (down) to a later head's query, key or value "
+        f"(across, strongest first), {direction}; metric: logit difference; white is exactly zero; "
+        "empty: the receiver does not come later. Bottom rows: random heads of the same layers.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c027
 def knockout_curves(
@@ -177,7 +207,8 @@ def knockout_curves(
     table = table.assign(window=["1 layer" if w == 1 else f"{w} layers" for w in table.window])
     table = table.assign(direction=table.direction.map({"noising": "clean run", "denoising": "corrupt run"}).fillna(table.direction))
     return curves(table, colour="window", facet="direction", pairs=False, title="The final token cannot see the entity",
-        caption="attention from the final token to the entity knocked out in a window of layers centred on the layer shown; colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
+        caption="attention from the final token to the entity knocked out in a window of layers centred on the layer shown; "
+            "colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
 
 # %% ../nbs/10c_routing_charts.ipynb #c030
 def route_maps(
@@ -187,10 +218,13 @@ def route_maps(
 )->alt.FacetChart: # a panel for each site
     "Layer × head maps of the mean effect of queries at the final token, keys and values at the entity."
     at = {"q": "final", "k": "entity", "v": "entity"}
-    table = patches[patches.site.isin(list(at)) & (patches.position == patches.site.map(at)) & (patches.direction == direction) & patches.control.isna()]
+    table = patches[patches.site.isin(list(at)) & (patches.position == patches.site.map(at))
+        & (patches.direction == direction) & patches.control.isna()]
     if not len(table): raise ValueError(f"nothing to draw: no row with site q, k or v, {direction}")
     name = {"q": "query at the final token", "k": "key at the entity", "v": "value at the entity"}
     heads = [str(h) for h in sorted(table["head"].astype(int).unique())]
-    chart = _map(table.assign(head=table["head"].astype(int), part=table.site.map(name)), "head", heads, "part", "head").resolve_scale(y="independent")
+    chart = _map(table.assign(head=table["head"].astype(int), part=table.site.map(name)),
+        "head", heads, "part", "head").resolve_scale(y="independent")
     return titled(chart, "What each head looks for, is found by, and reads",
-        f"{describe(table)}. Mean effect of one head's query at the final token, and of one key/value head's key or value at the entity, {direction}; metric: logit difference; white is exactly zero.")
+        f"{describe(table)}. Mean effect of one head's query at the final token, "
+        f"and of one key/value head's key or value at the entity, {direction}; metric: logit difference; white is exactly zero.")

@@ -12,7 +12,9 @@ from .facts import InputError, load_facts, load_templates, make_pairs
 
 # %% ../nbs/02b_selection.ipynb #n005
 KEY = ["category", "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target"]   # what makes a pair this pair
-BASELINES = ("ld_clean", "ld_corrupt", "total_swing", "p_clean_target_on_clean", "p_corrupt_target_on_corrupt", "rank_clean_target_on_clean", "rank_corrupt_target_on_corrupt")
+BASELINES = ("ld_clean", "ld_corrupt", "total_swing",
+    "p_clean_target_on_clean", "p_corrupt_target_on_corrupt",
+    "rank_clean_target_on_clean", "rank_corrupt_target_on_corrupt")
 KNOWN_RANK, SUBJECT_USES, PER_CATEGORY = 5, 2, 3
 
 def is_known(
@@ -73,5 +75,6 @@ def select(
     selection:str, # one of `SELECTIONS`
 )->pd.DataFrame: # the rows that stay
     "The pairs of selection A, B or C."
-    if selection not in SELECTIONS: raise InputError(f"unknown selection {selection!r}: use A ({SELECTIONS['A']}), B ({SELECTIONS['B']}) or C ({SELECTIONS['C']})")
+    if selection not in SELECTIONS:
+        raise InputError(f"unknown selection {selection!r}: use A ({SELECTIONS['A']}), B ({SELECTIONS['B']}) or C ({SELECTIONS['C']})")
     return {"A": table.head(15), "B": table.drop_duplicates("category"), "C": table}[selection].reset_index(drop=True)

@@ -39,7 +39,8 @@ def settings_of(model, battery_table, source, selection, seed, quick, experiment
     content = Path(source).read_bytes() if Path(source).is_file() else battery_table.to_csv(index=False).encode()
     p = next(model.original_model.parameters())
     return dict(model=model.study_name, revision=str(model.revision), dtype=str(p.dtype).removeprefix("torch."), device=p.device.type,
-                battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick, experiments=list(experiments), package=__version__, code_sha256=code_sha256())
+                battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick,
+                experiments=list(experiments), package=__version__, code_sha256=code_sha256())
 
 # %% ../nbs/06b_study.ipynb #c012
 def versions():
@@ -55,7 +56,9 @@ def git_commit():
 def about(model, net):
     "What `run.json` says of the model and of what it was run with."
     config = model.original_model.config; config = getattr(config, "text_config", config)   # Gemma 3 of the larger sizes also sees
-    return dict(versions=versions(), git_commit=git_commit(), model_type=config.model_type, sliding_window=getattr(config, "sliding_window", None), n_layers=model.cfg.n_layers, n_heads=model.cfg.n_heads,
+    return dict(versions=versions(), git_commit=git_commit(),
+                model_type=config.model_type, sliding_window=getattr(config, "sliding_window", None),
+                n_layers=model.cfg.n_layers, n_heads=model.cfg.n_heads,
                 layer_kinds=[l.kind or "full_attention" for l in net.layers], bos=bool(model.tokenizer.wants_bos))
 
 def forget_peak(device):
@@ -86,11 +89,14 @@ def parts_of(
     "What a study consists of, in parts that are done one after the other."
     def part(function, some, *words, **options): return lambda progress: function(name, net, some, *words, progress=progress, **options)
     parts = [pairs[start:start + PART] for start in range(0, len(pairs), PART)]
-    plain = [(f"{i * PART:05d}-{i * PART + len(some):05d}", some, part(run_experiments, some, experiments=experiments, metrics=not quick)) for i, some in enumerate(parts)]
+    plain = [(f"{i * PART:05d}-{i * PART + len(some):05d}", some, part(run_experiments, some, experiments=experiments, metrics=not quick))
+             for i, some in enumerate(parts)]
     if quick: return plain
     wrong = [(kind, some, part(run_control, some, kind, pool=pairs, seed=seed, metrics=True))
              for kind in CONTROLS for some in [few[:FLOOR] if kind == "null" else few]]
-    return [*plain, *wrong, ("maps", few[:MAPS], part(run_maps, few[:MAPS], metrics=True)), ("routes", few[:ROUTES], part(run_routes, few[:ROUTES], metrics=True))]
+    return [*plain, *wrong,
+            ("maps", few[:MAPS], part(run_maps, few[:MAPS], metrics=True)),
+            ("routes", few[:ROUTES], part(run_routes, few[:ROUTES], metrics=True))]
 
 # %% ../nbs/06b_study.ipynb #c016
 def run_parts(parts, folder, settings, progress):
@@ -181,7 +187,8 @@ def study(
     wanted = TABLES if not quick else ("patterns",) if "4F" in experiments else ()
     tables, left_out = beside(name, net, pairs, few, patches, seed=seed, tables=wanted)
     run = {**settings, "settings": settings, "battery": source, **about(model, net), "noise_floor": noise_floor(net, pairs[:2]), "left_out": left_out,
-           "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs), pairs_patched=len(pairs), pairs_beside=0 if quick else len(few), rows=len(patches)),
+           "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs), pairs_patched=len(pairs),
+                          pairs_beside=0 if quick else len(few), rows=len(patches)),
            "peak_memory_bytes": peak_memory(settings["device"]), "seconds": round(time.perf_counter() - began, 2)}
     save_study(out, Study(ranked, patches, run, chosen.table, chosen.steps, tables), chosen)
     for part in files: part.unlink(missing_ok=True)
@@ -197,7 +204,8 @@ def save_study(
     "Write a study's files; `run.json` comes last, so a folder with it is complete."
     (out/"run.json").unlink(missing_ok=True)
     optional = {"selection.csv": chosen.steps, "candidates.csv": chosen.candidates, **{f"{t}.parquet": done.tables.get(t) for t in TABLES}}
-    for name, table in {"battery.csv": done.battery, "dropped.csv": chosen.battery.dropped, **optional, "triage.csv": done.triage, "patches.parquet": done.patches}.items():
+    for name, table in {"battery.csv": done.battery, "dropped.csv": chosen.battery.dropped, **optional,
+                        "triage.csv": done.triage, "patches.parquet": done.patches}.items():
         if table is not None: write_table(out/name, table)
         else: (out/name).unlink(missing_ok=True)
     write_whole(out/"run.json", lambda p: Path(p).write_text(json.dumps(done.run, indent=1) + "\n"))
