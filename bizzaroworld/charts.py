@@ -11,7 +11,6 @@ __all__ = ['COLOURS', 'PALETTE', 'DIVERGING', 'SITES', 'LOOK', 'VEGA_MIME', 'GRE
 # %% ../nbs/10_charts.ipynb #c002
 import hashlib, json, textwrap
 from dataclasses import dataclass
-from pathlib import Path
 import altair as alt
 import numpy as np
 import pandas as pd

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids
-from .engine import Layer, Network, Runs, attend, on_each_core, project
+from .engine import Network, Runs, attend, on_each_core, project
 from .routing import pair_runs
 
 # %% ../nbs/05c_circuit.ipynb #c005

@@ -80,7 +80,7 @@ def stray(
 
 # %% ../nbs/05e_controls.ipynb #c016
 def givers(net, pairs, pool, name, seed):
-    "The pairs that have one, the runs, and which of them gives in each direction."
+    "The pairs that have this control, their runs, and for each direction the index of the run that gives to each pair."
     if name in ("same_category", "other_category"):
         found = lenders(pairs, pool, same=name == "same_category", seed=seed)
         pairs, found = [p for p, f in zip(pairs, found) if f], [f for f in found if f]

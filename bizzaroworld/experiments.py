@@ -16,7 +16,7 @@ from .facts import InputError
 from .metrics import delta, effect
 from .patching import DIRECTIONS, SITES, Patch, token_indices
 from .engine import METRICS, Network, patch_all
-from .controls import CONTROLS, control
+from .controls import control
 
 # %% ../nbs/06_experiments.ipynb #c024
 RESIDUAL = SITES[:-1]

@@ -86,7 +86,7 @@ def triage(
 @dataclass(frozen=True)
 class Chosen:
     "The battery of a study, and where it came from."
-    table:pd.DataFrame # the contract's columns
+    table:pd.DataFrame # columns as in `battery.COLUMNS`
     battery:Battery # aligned
     source:str # file name, or `default`
     candidates:pd.DataFrame|None=None # where the default rule was used

@@ -11,13 +11,13 @@ __all__ = ['DTYPES', 'pick_device', 'pick_dtype', 'wants_bos', 'load_tokenizer',
 import hashlib, json, re
 from dataclasses import dataclass
 from pathlib import Path
-import huggingface_hub, torch, transformers
+import torch, transformers
 import pandas as pd
 from jaxtyping import Float
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from .facts import InputError
-from .weights import (ModelSpec, PACKAGES, SUMS, at_hand, cache_folder, embedded_folder, known_model,
+from .weights import (ModelSpec, PACKAGES, SUMS, known_model,
     known_models, locate, one_line, quiet)
 
 # %% ../nbs/01_models.ipynb #c005

@@ -8,7 +8,6 @@ __all__ = ['SITES', 'ROUTES', 'OF_A_HEAD', 'IN_WINDOWS', 'POSITIONS', 'DIRECTION
 
 # %% ../nbs/04_patching.ipynb #c002
 from dataclasses import dataclass
-import pandas as pd
 import torch
 from jaxtyping import Float
 from .facts import InputError

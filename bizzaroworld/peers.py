@@ -8,11 +8,9 @@ __all__ = ['BATCH', 'PEERS', 'sample_patches', 'make_job', 'difference', 'with_p
 
 # %% ../nbs/06c_peers.ipynb #c002
 import json, subprocess, sys, time
-from dataclasses import dataclass
 from importlib import metadata
 import pandas as pd
 import torch
-from .facts import InputError
 from .models import AutoConfig, _fetch, _plain_model, load, load_tokenizer, locate
 from .patching import Patch, runs, target_ids, token_indices
 

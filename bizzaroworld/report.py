@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['UNBORN', 'EXTERNAL', 'book', 'in_book', 'check_parameters', 'run_notebook', 'visible_cells', 'hide_code',
            'chart_figure', 'raw_block', 'page_output', 'front_matter', 'scripts', 'unique_ids', 'to_page',
-           'write_assets', 'render', 'cut_external', 'write_pages', 'render_site', 'report_jobs', 'side_by_side',
-           'run_report']
+           'write_assets', 'render', 'cut_external', 'write_pages', 'check_site', 'render_site', 'report_jobs',
+           'side_by_side', 'run_report']
 
 # %% ../nbs/11_report.ipynb #c002
 import copy, hashlib, html, json, os, re, shutil, subprocess, sys
@@ -15,7 +15,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from .facts import InputError, data_path
 from .results import finished
-from .charts import VEGA_MIME
 
 # %% ../nbs/11_report.ipynb #c005
 def book()->Path: # the checkout's top folder
@@ -88,6 +87,7 @@ def visible_cells(
             cell.update(source="\n".join([*options, body]), execution_count=None)
             cell["outputs"] = [o for o in cell.get("outputs", []) if not (o["output_type"] == "stream" and o.get("name") == "stderr")]
         kept.append(cell)
+    while kept and kept[-1]["cell_type"] == "markdown" and re.fullmatch(r"#+ [^\n]*\s*", "".join(kept[-1]["source"])): kept.pop()   # a heading of hidden cells
     return kept
 
 # %% ../nbs/11_report.ipynb #c020
@@ -254,6 +254,15 @@ def write_pages(
         (proc/path.name).write_text(json.dumps(page, ensure_ascii=False, indent=1), encoding="utf-8")
 
 # %% ../nbs/11_report.ipynb #c044
+def check_site(
+    site:str|Path, # where a site is to go
+):
+    "Refuse a folder that holds something else."
+    site = Path(site)
+    if site.exists() and not site.is_dir(): raise InputError(f"{site} is a file: name a folder with --site")
+    if site.exists() and any(site.iterdir()) and not (site/"site_libs").is_dir():
+        raise InputError(f"{site} is not empty and is not a site that was built before: name another folder with --site")
+
 def render_site(
     *,
     results:str|Path="results", # not read; here so that both calls take the same options
@@ -264,8 +273,7 @@ def render_site(
     proc, site = Path(proc or book()/"_proc"), Path(site)
     if not (proc/"_executed"/"index.ipynb").is_file():
         raise InputError(f"no executed report in {proc}: run bizzaroworld report (without --render-only) first")
-    if site.exists() and any(site.iterdir()) and not (site/"site_libs").is_dir():
-        raise InputError(f"{site} is not empty and is not a site that was built before: name another folder with --site")
+    check_site(site)
     write_pages(proc)
     built = render(proc)
     for page, what in cut_external(built): _say(f"  {page}: cut {what}")
@@ -306,6 +314,7 @@ def run_report(
     "Execute the reports of every finished study and render the site."
     results, proc = Path(results).resolve(), Path(proc or book()/"_proc")
     if not finished(results): raise InputError(f"no finished study in {results}: run bizzaroworld study --model gemma-3-270m first")
+    check_site(site)   # before anything is done
     shutil.rmtree(proc/"_executed", ignore_errors=True)
     jobs = report_jobs(results, proc/"_executed")
     workers, threads = side_by_side(jobs)

@@ -80,4 +80,6 @@ def shared_table(
         raise InputError(
             f"{len(files)} studies with candidates in {results}: a shared battery needs two; "
             "run bizzaroworld study for another model without --battery")
-    return shared_battery([pd.read_csv(f, keep_default_na=False) for f in files])[KEY]
+    table = shared_battery([pd.read_csv(f, keep_default_na=False) for f in files])[KEY]
+    if not len(table): raise InputError(f"no pair is valid and known under all {len(files)} models in {results}: study them one by one, or with a battery of your own")
+    return table

@@ -10,7 +10,7 @@ __all__ = ['SOURCE_COLOURS', 'name_of', 'looking', 'attention_effect', 'pattern_
 import altair as alt
 import numpy as np
 import pandas as pd
-from .charts import COLOURS, DIVERGING, PALETTE, TokenView, _map, attention_view, curves, describe, titled
+from .charts import COLOURS, DIVERGING, TokenView, _map, attention_view, curves, describe, titled
 from .inference import cluster_bootstrap
 
 # %% ../nbs/10c_routing_charts.ipynb #c008

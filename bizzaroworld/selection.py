@@ -18,7 +18,7 @@ BASELINES = ("ld_clean", "ld_corrupt", "total_swing",
 KNOWN_RANK, SUBJECT_USES, PER_CATEGORY = 5, 2, 3
 
 def is_known(
-    table:pd.DataFrame, # with the columns of `BASELINES`
+    table:pd.DataFrame, # with `total_swing` and the two ranks of `BASELINES`
 )->pd.Series: # bool, a row each
     "Both answers rank among the first `KNOWN_RANK` tokens, and the change of prompt moves LD the right way."
     ranks = table[["rank_clean_target_on_clean", "rank_corrupt_target_on_corrupt"]].max(axis=1)

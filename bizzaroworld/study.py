@@ -115,7 +115,7 @@ def run_parts(parts, folder, settings, progress):
 SENDERS, RANKINGS, PICTURES = 4, 3, 2   # heads that send along paths; random rankings beside a circuit; prompts whose attention is kept whole
 
 def strongest(patches, count=SENDERS):
-    "The heads of largest mean effect at the final token, noising."
+    "The heads of largest absolute mean effect at the final token, noising."
     rows = patches[(patches.experiment == "4F") & (patches.direction == "noising") & patches.control.isna()]
     means = rows.groupby(["layer", "head"]).effect.mean().abs().nlargest(count)
     return [(int(l), int(h)) for l, h in means.index]

@@ -8,7 +8,7 @@ __all__ = ['PACKAGES', 'SUMS', 'ModelSpec', 'known_models', 'known_model', 'one_
 
 # %% ../nbs/00_weights.ipynb #c002
 import contextlib, hashlib, importlib, importlib.util, json, os, re, shutil, tempfile, warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 import pandas as pd
 from .facts import InputError, data_path

