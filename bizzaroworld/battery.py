@@ -25,11 +25,13 @@ def _parse(path, text):
         if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
             raise InputError(f"{path}: JSON holds {type(rows).__name__ if not isinstance(rows, list) else 'a list of other things'}: give a list of objects")
         return pd.DataFrame(rows, dtype=object)
-    try: return pd.read_csv(StringIO(text), dtype=object, keep_default_na=False)
+    try: table = pd.read_csv(StringIO(text), dtype=object, keep_default_na=False)
     except (ValueError, pd.errors.ParserError) as e:
         raise InputError(
             f"{path}: not a CSV table ({str(e).strip().splitlines()[0]}): "
             f"one row per pair, columns {', '.join(COLUMNS)}") from e
+    if isinstance(table.index, pd.RangeIndex): return table   # else pandas took what is too much for an index
+    raise InputError(f"{path}: not a CSV table (rows have more fields than the header): put a text that holds a comma in quotes")
 
 # %% ../nbs/02_battery.ipynb #c008
 def _checked(table, where):
@@ -41,6 +43,7 @@ def _checked(table, where):
     for column in COLUMNS:
         for i, value in table[column].items():
             if not isinstance(value, str): raise InputError(f"{where}: row {i}: {column} is {value!r}, not text: put it in quotes")
+            if re.search("[\ud800-\udfff]", value): raise InputError(f"{where}: row {i}: {column} holds half a character ({value!r}): write it in UTF-8")
             if not value.strip(): raise InputError(f"{where}: row {i}: {column} is empty: fill it in or take the row out")
     if "entity_token" in table:
         table["entity_token"] = [v if isinstance(v, str) else None for v in table.entity_token]
@@ -100,6 +103,8 @@ def _shown(tokenizer, ids): return " | ".join(tokenizer.convert_ids_to_tokens(li
 
 def _prompt_fault(tokenizer, clean, corrupt, chat):
     "Why two tokenized prompts cannot be aligned; empty when they can."
+    longest, context = max(len(clean), len(corrupt)), getattr(tokenizer, "context", None)
+    if context and longest > context: return f"a prompt has {longest:,} tokens, and the model reads {context:,}"
     if len(clean) != len(corrupt):
         return f"prompts differ in length: {len(clean)} and {len(corrupt)} tokens ({_shown(tokenizer, clean)} / {_shown(tokenizer, corrupt)})"
     if clean == corrupt: return f"prompts are the same: {_shown(tokenizer, clean)}"
@@ -171,9 +176,10 @@ def align(
     chat:bool=False, # prompts inside the chat template
 )->Battery:
     "The battery of one model: each row of the table is a pair, or has its reason."
-    pairs, dropped, notes = [], [], []
+    pairs, dropped, notes, seen = [], [], [], {}
     for i, row in enumerate(_checked(table, "battery").to_dict("records")):
-        got = align_row(i, row, tokenizer, chat=chat)
+        first = seen.setdefault(tuple(row[c] for c in COLUMNS[1:]), i)   # a pair that counts twice would look like more evidence
+        got = align_row(i, row, tokenizer, chat=chat) if first == i else f"the same pair as row {first}"
         if isinstance(got, str): dropped.append((i, row["category"], row["clean_prompt"], row["corrupt_prompt"], got)); continue
         pairs.append(got)
         for target, read in ((row["clean_target"], got.clean_target), (row["corrupt_target"], got.corrupt_target)):

@@ -287,7 +287,11 @@ def read_shape(
     shape:str, # a model's name, or a JSON file
 )->dict: # with `name`, `source`, `config`
     "A published configuration."
-    if Path(shape).is_file(): return json.loads(Path(shape).read_text())
+    if Path(shape).is_file():
+        try: found = json.loads(Path(shape).read_text())
+        except ValueError as e: found = e
+        if isinstance(found, dict) and {"name", "source", "config"} <= set(found): return found
+        raise InputError(f"shape file {shape}: {found if isinstance(found, ValueError) else 'no object with name, source and config'}: see data/shapes")
     try: return json.loads(data_path(f"shapes/{Path(shape).name}.json").read_text())
     except InputError:
         known = sorted(p.stem for p in data_path("shapes/gemma-2b.json").parent.glob("*.json"))

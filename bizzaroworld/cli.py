@@ -34,6 +34,13 @@ def _shared(p, *words):
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 # %% ../nbs/12_cli.ipynb #c006
+def _seed(text):
+    "A seed that every generator takes."
+    try: seed = int(text)
+    except ValueError: seed = -1
+    if 0 <= seed < 2**32: return seed
+    raise argparse.ArgumentTypeError(f"{text!r} is no seed: give a whole number from 0 to {2**32 - 1}")
+
 def parser():
     "The five commands and their options."
     top = _Parser(prog="bizzaroworld", description="Where a language model keeps a fact, how the fact travels, and where it is read out.")
@@ -47,7 +54,7 @@ def parser():
     p = command("study", "run the study of a model, or of several and what compares them", "models", "battery", "device", "json", "results")
     p.add_argument("--selection", default="C", metavar="A|B|C", help="A: 15 strongest pairs; B: best of each category; C: all (default)")
     p.add_argument("--out", metavar="DIR", help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")
     p.add_argument("--quick", action="store_true", help="the six experiments alone: no controls, maps, routes, circuits")
     p.add_argument("--experiments", metavar="E,E", help="only these of the six, such as 1,3; implies --quick")
     p = command("report", "notebooks and site from what is in the results", "results")
@@ -89,8 +96,9 @@ def progress_line(
 # %% ../nbs/12_cli.ipynb #c015
 def _models(args):
     "Known models, as a table or as JSON."
-    from bizzaroworld.weights import known_models
+    from bizzaroworld.weights import at_hand, known_models
     table = known_models()
+    table.insert(1, "at_hand", [at_hand(name) for name in table.name])
     if args.json: return {"models": json.loads(table.to_json(orient="records"))}
     print(table.to_string(index=False))
 
@@ -136,23 +144,34 @@ def _some_valid(table, source, name):
     raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: {battery.dropped.reason.mode()[0]}; see bizzaroworld check")
 
 # %% ../nbs/12_cli.ipynb #c019
+def _folder(name):
+    "What the folder of a model's results is called."
+    return Path(name).resolve().name if Path(name).is_dir() else Path(name).name
+
+def _out(args, name, source):
+    "Where a study goes."
+    return Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/_folder(name))
+
 def _check_study(args, table, source):
     "Refuse what cannot be studied before the first model is loaded."
     from bizzaroworld.experiments import EXPERIMENTS, patches_of
     from bizzaroworld.selection import SELECTIONS, select
     from bizzaroworld.facts import InputError
+    from bizzaroworld.results import check_folder
     from bizzaroworld.weights import locate
     args.model = list(dict.fromkeys(args.model))
     if args.selection not in SELECTIONS: select(None, args.selection)
-    args.experiments = tuple(dict.fromkeys(args.experiments.split(","))) if args.experiments else tuple(EXPERIMENTS)
+    asked = EXPERIMENTS if args.experiments is None else [e.strip() for e in args.experiments.split(",")]
+    args.experiments = tuple(dict.fromkeys(asked))
+    if args.out == "": raise InputError("--out is empty: name a folder, or leave it out")
     for e in args.experiments: patches_of(e, 0, 0)
     if args.out and len(args.model) > 1:
         raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use --results")
-    folders = [Path(name).name for name in args.model]
+    folders = [_folder(name) for name in args.model]
     if len(set(folders)) < len(folders):
         raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with --out")
     for name in args.model:
-        locate(name)
+        locate(name); check_folder(_out(args, name, source), source)
         if table is not None: _some_valid(table, source, name)
 
 # %% ../nbs/12_cli.ipynb #c021
@@ -173,7 +192,7 @@ class _Studies:
     def run(self, name, table, source, **options): # of `study`
         from bizzaroworld.study import study
         args = self.args
-        out = Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/Path(name).name)
+        out = _out(args, name, source)
         run = study(self.at_hand(name), table, out=out, source=source, seed=args.seed,
             progress=progress_line(name, 60 if table is None else len(table)), **options).run
         found = dict(model=name, out=str(out), pairs=run["counts"]["pairs_patched"], rows=run["counts"]["rows"],
@@ -209,6 +228,8 @@ def _bench(args):
     if bool(args.model) == bool(args.shape): raise InputError("bench wants either --model or --shape: give one of them")
     args.sample = (20 if args.shape else 200) if args.sample is None else args.sample
     if args.pairs < 1 or args.sample < 1: raise InputError(f"--pairs {args.pairs} --sample {args.sample}: both must be at least 1")
+    if args.out and (Path(args.out).is_dir() or not next(p for p in Path(args.out).absolute().parents if p.exists()).is_dir()):
+        raise InputError(f"--out {args.out} cannot be a file: name one in a folder")
     table, source = _battery_file(args)
     from bizzaroworld.bench import bench, bench_shape, write_figures
     from bizzaroworld.models import load, pick_device

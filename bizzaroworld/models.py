@@ -76,11 +76,13 @@ def wants_bos(
 
 def load_tokenizer(
     name:str, # as for `load`
-): # a Hugging Face tokenizer that remembers whether its model wants a BOS
+): # a Hugging Face tokenizer that remembers whether its model wants a BOS and how many tokens it reads
     "The tokenizer of a model, without its weights."
     place, local = locate(name)
     tokenizer = _fetch(AutoTokenizer.from_pretrained, place, local)
-    tokenizer.wants_bos = wants_bos(tokenizer, model_type=_fetch(AutoConfig.from_pretrained, place, local).model_type)
+    config = _fetch(AutoConfig.from_pretrained, place, local)
+    tokenizer.wants_bos = wants_bos(tokenizer, model_type=config.model_type)
+    tokenizer.context = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
     return tokenizer
 
 # %% ../nbs/01_models.ipynb #c011

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MAKERS', 'PART', 'ROUTES', 'MAPS', 'FLOOR', 'SENDERS', 'RANKINGS', 'PICTURES', 'code_sha256', 'settings_of',
            'versions', 'git_commit', 'about', 'forget_peak', 'peak_memory', 'parts_of', 'run_parts', 'strongest',
-           'beside', 'with_tokens', 'finished_study', 'study', 'save_study']
+           'beside', 'with_tokens', 'finished_study', 'check_replaced', 'study', 'save_study']
 
 # %% ../nbs/06b_study.ipynb #c002
 import hashlib, json, platform, resource, subprocess, sys, time
@@ -24,7 +24,7 @@ from .controls import CONTROLS
 from . import circuit, lens, routing
 from .knowledge import Chosen, choose_battery, triage
 from .experiments import EXPERIMENTS, noise_floor, patches_of, random_heads, run_control, run_experiments, run_maps, run_routes
-from .results import TABLES, Study, load_study, write_table, write_whole
+from .results import TABLES, Study, check_folder, load_study, read_run, write_table, write_whole
 
 # %% ../nbs/06b_study.ipynb #c010
 MAKERS = "battery circuit controls engine experiments knowledge lens metrics models patching routing selection study".split()   # modules
@@ -155,8 +155,17 @@ def with_tokens(triage, battery, tokenizer):
     return triage.assign(clean_tokens=triage.battery_idx.map(text))
 
 def finished_study(out, settings):
-    "The study in a folder, if it has these settings."
-    if (out/"run.json").is_file() and json.loads((out/"run.json").read_text()).get("settings") == settings: return load_study(out)
+    "The study in a folder, if it has these settings; a whole one serves for a quick one."
+    if not (out/"run.json").is_file(): return
+    there = read_run(out).get("settings")
+    if there == settings or (settings["quick"] and there == {**settings, "quick": False, "experiments": list(EXPERIMENTS)}): return load_study(out)
+
+def check_replaced(out, **asked):
+    "Refuse to write over a finished study of other settings."
+    if not (out/"run.json").is_file(): return
+    there = read_run(out)
+    other = [f"{k} {there[k]} there, {v} here" for k, v in asked.items() if k in there and there[k] != v]
+    if other: raise InputError(f"{out} holds a finished study of other settings ({'; '.join(other)}): name another folder with --out, or delete it")
 
 # %% ../nbs/06b_study.ipynb #c024
 def study(
@@ -177,9 +186,12 @@ def study(
     quick = quick or set(experiments) != set(EXPERIMENTS)
     began, out, net, name = time.perf_counter(), Path(out), Network(model), model.study_name
     forget_peak(net.device.type)
+    check_folder(out, source)
+    check_replaced(out, model=name, battery=source, selection=selection, seed=seed, dtype=str(net.dtype).removeprefix("torch."))
     chosen = choose_battery(model, net, table, source=source)
     settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments)
     if found := finished_study(out, settings): return found
+    if quick: check_replaced(out, quick=True)
     ranked = select(with_tokens(triage(net, chosen.battery, chosen.baselines), chosen.battery, model.tokenizer), selection)
     pairs, few = ([p for p in chosen.battery.pairs if p.battery_idx in set(t.battery_idx)] for t in (ranked, select(ranked, "B")))
     patches, files = run_parts(parts_of(name, net, pairs, few, seed=seed, quick=quick, experiments=experiments), out, settings, progress)

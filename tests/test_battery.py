@@ -153,3 +153,14 @@ def test_bad_files_say_so_in_one_line(name, tmp_path):
 def test_a_file_that_is_not_there(tmp_path):
     for path in (tmp_path/"none.csv", tmp_path):
         with pytest.raises(InputError, match="cannot be read"): read_battery(path)
+
+
+def test_a_pair_counts_once_and_a_prompt_fits():
+    "The same pair twice would look like more evidence; a prompt beyond the model's context would be read as something else."
+    tokenizer, row = M.load_tokenizer("smollm2-135m"), ("c", "The capital of France is", "The capital of Japan is", " Paris", " Tokyo")
+    table = pd.DataFrame([row, row, ("d", *row[1:])], columns=COLUMNS)
+    assert tokenizer.context == 8192
+    battery = align(table, tokenizer)
+    assert len(battery.pairs) == 1 and list(battery.dropped.reason) == ["the same pair as row 0"] * 2
+    tokenizer.context = 3
+    assert align(table, tokenizer).dropped.reason[0] == "a prompt has 5 tokens, and the model reads 3"

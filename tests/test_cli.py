@@ -35,12 +35,17 @@ BAD = {
     "unknown selection": (PAIRS, "good.csv", ["--selection", "D"]),
     "unknown dtype": (PAIRS, "good.csv", ["--dtype", "float12"]),
     "unknown device": (PAIRS, "good.csv", ["--device", "abacus"]),
+    "seed below zero": (PAIRS, "good.csv", ["--seed", "-5"]),
+    "no experiment": (PAIRS, "good.csv", ["--experiments", ""]),
+    "half a character": ('[{"category": "c", "clean_prompt": "\\ud800 is", "corrupt_prompt": "b is", "clean_target": " a", "corrupt_target": " b"}]', "bad.json", []),
+    "rows wider than the header": ("category,clean_prompt,corrupt_prompt,clean_target,corrupt_target\nc,The capital of France is,The capital of Japan is, Paris, Tokyo,more\n", "wide.csv", []),
+    "results in a file": (PAIRS, "good.csv", ["--out", "good.csv/deep"]),
     "no valid pair": ("category,clean_prompt,corrupt_prompt,clean_target,corrupt_target\nc,The capital of France is,The capital of France is, Paris, Tokyo\n", "same.csv", []),
 }
 
 
 # a process of its own for those that get furthest or that a library could comment on; the others share this one, which saves its imports
-WHOLE = ("missing file", "binary noise", "no valid pair")
+WHOLE = ("missing file", "binary noise", "no valid pair", "seed below zero")
 
 
 @pytest.mark.parametrize("what", BAD)

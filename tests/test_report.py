@@ -2,9 +2,12 @@
 import shutil, subprocess
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 
+from bizzaroworld import report
 from bizzaroworld.battery import read_battery
+from bizzaroworld.facts import InputError
 from bizzaroworld.models import load
 from bizzaroworld.report import book, run_notebook, run_report
 from bizzaroworld.study import load_study, study
@@ -40,6 +43,27 @@ def test_a_kernel_that_dies_unasked_is_started_again(tmp_path, monkeypatch):
             else:
                 with pytest.raises(RuntimeError, match=error[-12:]): run_notebook(book() / "nbs/reports/routes.ipynb", tmp_path / "o.ipynb")
         assert len(count) == starts
+
+
+def test_a_report_that_fails_leaves_the_last_one(results, tmp_path, monkeypatch):
+    "Nothing is lost: neither the pages that were executed last, nor a folder that is somebody else's, nor time."
+    (tmp_path / "_executed").mkdir(); (tmp_path / "_executed" / "index.ipynb").write_text("the last one")
+    (tmp_path / "theirs" / "site_libs").mkdir(parents=True); (tmp_path / "damaged" / "a").mkdir(parents=True)
+    started = []
+    def fails(notebook, *words, **parameters): started.append(notebook); raise RuntimeError("a cell fails")
+    monkeypatch.setattr(report, "run_notebook", fails)
+    with pytest.raises(RuntimeError, match="a cell fails"): run_report(results=results / "results", site=tmp_path / "site", proc=tmp_path)
+    assert (tmp_path / "_executed" / "index.ipynb").read_text() == "the last one" and started
+    started.clear()
+    with pytest.raises(InputError, match="is not empty"): run_report(results=results / "results", site=tmp_path / "theirs", proc=tmp_path)
+    (tmp_path / "damaged" / "a" / "run.json").write_text("{")
+    with pytest.raises(InputError, match="a/run.json cannot be read"): run_report(results=tmp_path / "damaged", site=tmp_path / "site", proc=tmp_path)
+    half = tmp_path / "half" / "gemma-2b"
+    shutil.copytree(results / "results" / "gemma-2b", half)
+    patches = pd.read_parquet(half / "patches.parquet")
+    patches[patches.experiment.isin(["1", "3"])].to_parquet(half / "patches.parquet")
+    with pytest.raises(InputError, match="lacks experiment 2A, 2B, 4, 4F"): run_report(results=tmp_path / "half", site=tmp_path / "site", proc=tmp_path)
+    assert not started
 
 
 def test_the_notebook_makes_the_study_that_it_shows(results):
