@@ -78,15 +78,15 @@ def cache_folder()->Path: # `BIZZAROWORLD_CACHE`, or `~/.cache/bizzaroworld`
 def quiet(offline=False):
     "No progress bars and no library chatter; with `offline`, no look-up on the hub either."
     import huggingface_hub, transformers
-    log, constants = transformers.utils.logging, huggingface_hub.constants
-    level, bars, was = log.get_verbosity(), log.is_progress_bar_enabled(), constants.HF_HUB_OFFLINE
-    log.set_verbosity_error(); log.disable_progress_bar()
+    log, hub, constants = transformers.utils.logging, huggingface_hub.utils.logging, huggingface_hub.constants
+    level, hub_level, bars, was = log.get_verbosity(), hub.get_verbosity(), log.is_progress_bar_enabled(), constants.HF_HUB_OFFLINE
+    log.set_verbosity_error(); hub.set_verbosity_error(); log.disable_progress_bar()   # the hub counts each try at a network that is not there
     constants.HF_HUB_OFFLINE = offline or was   # the environment variable is read only once, at import
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore"); yield
     finally:
-        log.set_verbosity(level); constants.HF_HUB_OFFLINE = was
+        log.set_verbosity(level); hub.set_verbosity(hub_level); constants.HF_HUB_OFFLINE = was
         if bars: log.enable_progress_bar()
 
 # %% ../nbs/00_weights.ipynb #c015
