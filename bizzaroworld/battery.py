@@ -37,7 +37,9 @@ def _parse(path, text):
 def _checked(table, where):
     "A battery table with its columns in order, or an error that names the row."
     missing = [c for c in COLUMNS if c not in table]
-    if missing and (len(table) or len(table.columns)): raise InputError(f"{where}: no column {', '.join(missing)}; found {', '.join(map(str, table.columns)) or 'none'}; needed {', '.join(COLUMNS)}")
+    if missing and (len(table) or len(table.columns)):
+        found = ", ".join(map(str, table.columns)) or "none"
+        raise InputError(f"{where}: no column {', '.join(missing)}; found {found}; needed {', '.join(COLUMNS)}")
     if not len(table): raise InputError(f"{where}: no pairs: give one row for each pair")
     table = table[[*COLUMNS, *[c for c in ("entity_token",) if c in table]]].reset_index(drop=True)
     for column in COLUMNS:

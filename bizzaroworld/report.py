@@ -313,7 +313,9 @@ def check_studies(
     "Refuse what the pages cannot be made of, by name."
     for folder in finished(results):
         lost = {"1", "2A", "2B", "3", "4", "4F"} - set(load_study(folder).patches.experiment)
-        if lost: raise InputError(f"{folder} lacks experiment {', '.join(sorted(lost))}, and its pages need all six: study it again without --experiments, or move it elsewhere")
+        if lost:
+            raise InputError(f"{folder} lacks experiment {', '.join(sorted(lost))}, and its pages need all six: "
+                "study it again without --experiments, or move it elsewhere")
 
 def run_report(
     *,

@@ -111,5 +111,7 @@ def shared_table(
             f"{len(files)} studies with candidates in {results}: a shared battery needs two; "
             "run bizzaroworld study for another model without --battery")
     table = shared_battery([pd.read_csv(f, keep_default_na=False) for f in files])[KEY]
-    if not len(table): raise InputError(f"no pair is valid and known under all {len(files)} models in {results}: study them one by one, or with a battery of your own")
+    if not len(table):
+        raise InputError(f"no pair is valid and known under all {len(files)} models in {results}: "
+            "study them one by one, or with a battery of your own")
     return table
