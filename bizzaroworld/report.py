@@ -263,7 +263,7 @@ def check_site(
     site = Path(site)
     if site.exists() and not site.is_dir(): raise InputError(f"{site} is a file: name a folder with --site")
     if site.exists() and any(site.iterdir()) and not (site/MARK).is_file():
-        raise InputError(f"{site} is not empty and is not a site that was built before: name another folder with --site")
+        raise InputError(f"{site} is not empty and is not marked as a site of ours: name another folder with --site, or delete it")
 
 def render_site(
     *,

@@ -160,11 +160,14 @@ def finished_study(out, settings):
     there = read_run(out).get("settings")
     if there == settings or (settings["quick"] and there == {**settings, "quick": False, "experiments": list(EXPERIMENTS)}): return load_study(out)
 
-def check_replaced(out, **asked):
-    "Refuse to write over a finished study of other settings."
+def check_replaced(out, settings, source):
+    "Refuse to write over a finished study of other settings, or over one that holds more."
     if not (out/"run.json").is_file(): return
-    there = read_run(out)
-    other = [f"{k} {there[k]} there, {v} here" for k, v in asked.items() if k in there and there[k] != v]
+    there, asked = read_run(out), {"battery": source, **settings}
+    differs = [k for k in ("model", "battery", "selection", "seed", "dtype") if there.get(k) != asked[k]]
+    if asked["quick"] and not there.get("quick"): differs.append("quick")
+    if set(there.get("experiments", ())) - set(asked["experiments"]): differs.append("experiments")
+    other = [f"{k} {there.get(k)} there, {asked[k]} here" for k in differs]
     if other: raise InputError(f"{out} holds a finished study of other settings ({'; '.join(other)}): name another folder with --out, or delete it")
 
 # %% ../nbs/06b_study.ipynb #c024
@@ -187,11 +190,10 @@ def study(
     began, out, net, name = time.perf_counter(), Path(out), Network(model), model.study_name
     forget_peak(net.device.type)
     check_folder(out, source)
-    check_replaced(out, model=name, battery=source, selection=selection, seed=seed, dtype=str(net.dtype).removeprefix("torch."))
     chosen = choose_battery(model, net, table, source=source)
     settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments)
     if found := finished_study(out, settings): return found
-    if quick: check_replaced(out, quick=True)
+    check_replaced(out, settings, source)
     ranked = select(with_tokens(triage(net, chosen.battery, chosen.baselines), chosen.battery, model.tokenizer), selection)
     pairs, few = ([p for p in chosen.battery.pairs if p.battery_idx in set(t.battery_idx)] for t in (ranked, select(ranked, "B")))
     patches, files = run_parts(parts_of(name, net, pairs, few, seed=seed, quick=quick, experiments=experiments), out, settings, progress)
