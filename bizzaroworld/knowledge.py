@@ -93,6 +93,7 @@ class Chosen:
     steps:pd.DataFrame|None=None
     baselines:pd.DataFrame|None=None # of the aligned pairs, where the rule has read them
 
+# %% ../nbs/05f_knowledge.ipynb #c048b
 def choose_battery(
     model, # a bridge
     net:Network, # the same model

@@ -265,6 +265,7 @@ def check_site(
     if site.exists() and any(site.iterdir()) and not (site/MARK).is_file():
         raise InputError(f"{site} is not empty and is not marked as a site of ours: name another folder with --site, or delete it")
 
+# %% ../nbs/11_report.ipynb #c044b
 def render_site(
     *,
     results:str|Path="results", # not read; here so that both calls take the same options
