@@ -146,6 +146,7 @@ class Network(Readout):
         except AttributeError as e:
             raise InputError(f"the engine does not know the blocks of {type(hf).__name__} ({e}): use the reference, patching.patch_each") from None
         self.softcap = getattr(hf.config, "final_logit_softcapping", None)
+        self.heads, self.kv_heads = (w.weight.shape[0] // self.layers[0].d_head for w in (self.layers[0].q, self.layers[0].k))
         self.d_model, self.dtype, self.device = self.embed.weight.shape[1], self.embed.weight.dtype, self.embed.weight.device
         here = self.device.type == "cpu"   # a core works best on what its cache holds; a GPU has thousands of cores to feed
         self.budget, self.words = (1024, 1024) if here else (8192, 32768)   # tokens that go through a layer at once, vocabulary rows that are read at once
