@@ -159,7 +159,7 @@ SENDERS, RANKINGS, PICTURES = 4, 3, 2   # heads that send along paths; random ra
 def strongest(patches, count=SENDERS):
     "The heads of largest absolute mean effect at the final token, noising."
     rows = patches[(patches.experiment == "4F") & (patches.direction == "noising") & patches.control.isna()]
-    means = rows.groupby(["layer", "head"]).effect.mean().abs().nlargest(count)
+    means = rows.groupby(["layer", "head"]).effect.mean().abs().dropna().nlargest(count)
     if not len(means): raise InputError("no pair has a difference between its runs, so no head is the strongest: give pairs whose LD differs")
     return [(int(l), int(h)) for l, h in means.index]
 
