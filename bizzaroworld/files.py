@@ -94,12 +94,12 @@ LOCK = ".bizzaroworld.lock"
 
 @contextlib.contextmanager
 def _made(folder):
-    "A folder that is there for a while; what had to be made for it goes again where it stayed empty."
+    "What has to be made for a folder goes again where it stayed empty."
     new = [p for p in (folder, *folder.parents) if not p.exists()]
-    try: folder.mkdir(parents=True, exist_ok=True); yield
+    try: yield
     finally:
         for p in new:
-            with contextlib.suppress(OSError): p.rmdir()
+            with contextlib.suppress(OSError, ValueError): p.rmdir()
 
 def _holder(note):
     "Who says that it holds a folder's lock."
@@ -115,10 +115,10 @@ def brief(path):
 
 # %% ../nbs/00a_files.ipynb #n019
 def _acquire(held, folder):
-    "Get the lock; a folder that another start has just taken away is made again."
+    "Get the lock in a folder, which is made; another start may take an empty one away at any moment."
     for left in range(9, -1, -1):
         try: folder.mkdir(parents=True, exist_ok=True); return held.acquire()
-        except FileNotFoundError:
+        except (FileNotFoundError, FileExistsError):
             if not left: raise
 
 @contextlib.contextmanager
