@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd
 from .facts import InputError
-from .files import brief, lock, read_table, sha256, write_table, write_whole
+from .files import brief, lock, read_table, seal, sha256, write_table, write_whole
 from .selection import KEY, shared_battery
 
 # %% ../nbs/06a_results.ipynb #n008
@@ -45,18 +45,13 @@ class Damaged(InputError):
         super().__init__(f"{what}: study again with --out {folder}, which makes it anew")
         self.what = what
 
-def _own_sha256(run):
-    "SHA-256 of what `run.json` says without it."
-    return sha256(json.dumps({k: v for k, v in run.items() if k != "sha256"}, sort_keys=True).encode())
-
 def write_run(
     folder:str|Path, # of a study
     run:dict, # what `run.json` is to say
     files:dict, # SHA-256 of every other file, by name
 ):
     "Write `run.json`, the last file of a study."
-    run = json.loads(json.dumps({**run, "files": files}))   # as it will be read
-    text = json.dumps({**run, "sha256": _own_sha256(run)}, indent=1) + "\n"
+    text = json.dumps(seal({**run, "files": files}), indent=1) + "\n"
     write_whole(Path(folder)/"run.json", lambda p: p.write_text(text, encoding="utf-8"))
 
 # %% ../nbs/06a_results.ipynb #n008c
@@ -67,7 +62,7 @@ def _run_fault(run):
     wrong = [k for k, kind in needed.items() if not isinstance(run.get(k), kind)]
     if wrong: return f"it says no {wrong[0]}"
     if run.keys().isdisjoint({"files", "sha256"}): return ""   # made before there were checksums
-    whole = isinstance(run.get("files"), dict) and run.get("sha256") == _own_sha256(run)
+    whole = isinstance(run.get("files"), dict) and run.get("sha256") == seal(run)["sha256"]
     return "" if whole else "its checksum differs"
 
 def read_run(
