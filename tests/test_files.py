@@ -55,7 +55,7 @@ def test_notes_are_kept(tiny_models, tmp_path):
     table.loc[0, "clean_target"] = "Paris"
     notes = align(table, tiny_models["llama"].tokenizer).notes
     s = study.study(tiny_models["llama"], table, out=tmp_path, source="odd", quick=True)
-    assert list(s.notes) == list(results.NOTES) and len(s.notes) == len(notes)
+    assert list(s.notes) == list(results.NOTE_COLUMNS) and len(s.notes) == len(notes)
     if len(notes): assert s.notes["index"].tolist() == [0] and "'Paris'" in s.notes.note[0]
 
 
