@@ -27,7 +27,7 @@ from . import circuit, lens, routing
 from .knowledge import Chosen, choose_battery, triage
 from .experiments import EXPERIMENTS, noise_floor, patches_of, random_heads, run_control, run_experiments, run_maps, run_routes
 from .proof import prove
-from .results import NOTES, TABLES, Damaged, Study, check_folder, load_study, read_run, write_run
+from .results import NOTE_COLUMNS, TABLES, Damaged, Study, check_folder, load_study, read_run, write_run
 
 # %% ../nbs/06b_study.ipynb #c010
 MAKERS = "battery circuit controls engine experiments knowledge lens metrics models patching routing selection study".split()   # modules
@@ -56,10 +56,11 @@ def git_commit():
     here = Path(find_spec("bizzaroworld").origin).resolve().parent.parent
     if not (here/"nbs"/"06b_study.ipynb").is_file(): return None
     ask = ["git", "rev-parse", "--show-toplevel", "HEAD"]
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}   # inside a hook they name another one
-    try: said = subprocess.run(ask, cwd=here, env=plain, capture_output=True, text=True, check=True).stdout.splitlines()
+    plain = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}   # a hook's name another
+    try: said = subprocess.run(ask, cwd=here, env=plain, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError): return None
-    return said[1] if Path(said[0]).resolve() == here else None
+    top, commit = said.splitlines()
+    return commit if Path(top).resolve() == here else None
 
 def about(model, net):
     "What `run.json` says of the model and of what it was run with."
@@ -137,7 +138,7 @@ def read_part(folder, key, name):
 # %% ../nbs/06b_study.ipynb #c016b
 def run_parts(parts, folder, settings, progress):
     "The tidy table of all parts, each kept on disk until the study is finished."
-    key, kept = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12], folder/".parts"
+    key, kept = sha256(json.dumps(settings, sort_keys=True).encode())[:12], folder/".parts"
     done, whole, tables = 0, sum(len(some) for _, some, _ in parts), []
     for name, some, function in parts:
         share = (lambda s: progress((done + s * len(some)) / whole)) if progress else None
@@ -205,7 +206,8 @@ def with_tokens(triage, battery, tokenizer):
 def finished_study(out, settings):
     "The study in a folder, if it has these settings; a whole one serves for a quick one."
     if not (out/"run.json").is_file(): return
-    there, whole = read_run(out, old=True)["settings"], {**settings, "quick": False, "experiments": list(EXPERIMENTS)}
+    there = read_run(out, old=True)["settings"]
+    whole = {**settings, "quick": False, "experiments": list(EXPERIMENTS)}
     if there != settings and not (settings["quick"] and there == whole): return
     try: return load_study(out)
     except Damaged as e: print(f"{e.what}: it is made again", file=sys.stderr)
@@ -244,7 +246,7 @@ def _notes(battery):
     "What was read otherwise than it is written, as a table."
     notes = battery.notes
     if isinstance(notes, pd.DataFrame): return notes
-    return pd.DataFrame([(int(re.search(r"\d+", n)[0]), "", "", "", n) for n in notes], columns=NOTES)
+    return pd.DataFrame([(int(re.search(r"\d+", n)[0]), "", "", "", n) for n in notes], columns=NOTE_COLUMNS)
 
 def save_study(
     out:Path, # the folder

@@ -103,7 +103,8 @@ def gone_on(study, folder, parts, way, k, draw, whole):
     out = folder/"part"
     shutil.rmtree(out, ignore_errors=True); shutil.copytree(folder/"stopped", out)
     path, other = (out/".parts"/parts[i % len(parts)].name for i in (k, k + 1))
-    if way == "renamed": path.unlink(); shutil.copy(other, path.with_name(path.name[:-38] + other.name[-38:]))
+    if way == "renamed":   # another part under this one's name, with its own checksum
+        path.unlink(); shutil.copy(other, path.with_name(path.name[:-41] + other.name[-41:]))
     else: put(path, damaged(way, path.read_bytes(), other.read_bytes(), draw))
     try: return differs(study(out), whole) or ", ".join(p.name for p in out.glob(".*"))
     except Exception as e: return f"{type(e).__name__}: {e}"
@@ -163,7 +164,8 @@ def attack(
         advice(folder, study, whole, content, other, draw, found, wrong)
         cases = [(way, k) for k in range(len(parts)) for way in (*WAYS, "renamed")]
         draw.shuffle(cases)
-        for way, k in sorted(cases, key=lambda case: case[0] not in ("flipped", "swapped") or case[1] > 2):   # those first
+        first = lambda case: case[0] not in ("flipped", "swapped", "renamed") or case[1] > 1
+        for way, k in sorted(cases, key=first):
             if time.monotonic() > began + seconds and found["parts"] >= 6 or wrong[10:]: break
             fault = gone_on(study, folder, parts, way, k, draw, whole)
             if fault: wrong.append(f"part {parts[k].name} {way}: {fault}")
