@@ -6,9 +6,9 @@
 __all__ = ['UNBORN', 'EXTERNAL', 'MARK', 'SETTINGS', 'book', 'in_book', 'as_papermill_reads', 'check_parameters', 'last_error',
            'run_notebook', 'visible_cells', 'hide_code', 'lines', 'as_lines', 'chart_figure', 'unrun', 'raw_block',
            'printed', 'page_output', 'front_matter', 'scripts', 'unique_ids', 'to_page', 'write_assets', 'quarto_error',
-           'open_from_disk', 'render', 'cut_external', 'page_file', 'page_title', 'write_pages', 'check_site',
-           'render_site', 'report_jobs', 'side_by_side', 'why_not', 'unshown', 'only_shown', 'reason_page', 'run_jobs',
-           'run_report']
+           'open_from_disk', 'render', 'cut_external', 'page_file', 'page_title', 'write_pages', 'of_others',
+           'check_site', 'alone', 'replace_site', 'make_site', 'render_site', 'report_jobs', 'side_by_side', 'why_not',
+           'unshown', 'only_shown', 'reason_page', 'run_jobs', 'execute', 'run_report']
 
 # %% ../nbs/11_report.ipynb #c002
 import copy, hashlib, html, json, os, re, shutil, subprocess, sys, textwrap
@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from .facts import InputError, data_path
+from .files import LOCK, lock
 from .results import finished, load_study, read_run
 from .words import in_script, plain, some, visible
 
@@ -348,16 +349,45 @@ def write_pages(
 # %% ../nbs/11_report.ipynb #c044
 MARK = ".bizzaroworld"   # an empty file that says who built a folder
 
+def of_others(site:Path)->list: # what lies in a folder beside the files of a lock
+    "What a report would replace."
+    return [p for p in site.iterdir() if not p.name.startswith(LOCK)]
+
 def check_site(
     site:str|Path, # where a site is to go
 ):
     "Refuse a folder that holds something else."
     site = Path(site)
     if site.exists() and not site.is_dir(): raise InputError(f"{site} is a file: name a folder with --site")
-    if site.exists() and any(site.iterdir()) and not (site/MARK).is_file():
+    if site.exists() and of_others(site) and not (site/MARK).is_file():
         raise InputError(f"{site} is not empty and is not marked as a site of ours: name another folder with --site, or delete it")
 
 # %% ../nbs/11_report.ipynb #c044b
+@contextmanager
+def alone(proc:Path, site:Path):
+    "Hold the folder of sources and the site."
+    with lock(proc, "report"), lock(site, "report"): yield
+
+def replace_site(
+    built:Path, # what a renderer made
+    site:Path, # a site of ours, or an empty folder
+):
+    "Put a built site in the place of the last one."
+    (site/MARK).touch()   # first: what is half there is ours too
+    for old in of_others(site):
+        if old.name != MARK: shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+    for new in built.iterdir(): shutil.move(new, site/new.name)
+    built.rmdir()
+
+def make_site(proc:Path, site:Path)->Path: # `index.html`
+    "Pages, the renderer, nothing from elsewhere, and the site in its place."
+    write_pages(proc)
+    built = render(proc)
+    for page, what in cut_external(built): _say(f"  {page}: cut {what}")
+    replace_site(built, site)
+    return site/"index.html"
+
+# %% ../nbs/11_report.ipynb #c044c
 def render_site(
     *,
     results:str|Path="results", # not read; here so that both calls take the same options
@@ -365,16 +395,11 @@ def render_site(
     proc:str|Path|None=None, # folder of sources; `_proc` in the checkout if not given
 )->Path: # `index.html`
     "Render the site again from the reports that were executed last; nothing is computed."
-    proc, site = Path(proc or book()/"_proc"), Path(site)
+    proc, site = Path(proc or book()/"_proc").resolve(), Path(site)
     if not (proc/"_executed"/"index.ipynb").is_file():
         raise InputError(f"no executed report in {proc}: run bizzaroworld report (without --render-only) first")
     check_site(site)
-    write_pages(proc)
-    built = render(proc)
-    for page, what in cut_external(built): _say(f"  {page}: cut {what}")
-    shutil.rmtree(site, ignore_errors=True); site.parent.mkdir(parents=True, exist_ok=True)
-    shutil.move(built, site); (site/MARK).touch()
-    return site/"index.html"
+    with alone(proc, site): return make_site(proc, site)
 
 # %% ../nbs/11_report.ipynb #c046
 SETTINGS = dict(study=("model", "selection", "seed", "dtype", "device"), routes=("model",))   # what a page is told of its study
@@ -471,16 +496,13 @@ def run_jobs(
     try: return dict(filter(None, pool.map(run, jobs)))
     finally: pool.shutdown(cancel_futures=True)   # Ctrl-C: what has not begun does not begin
 
-# %% ../nbs/11_report.ipynb #c049c
-def run_report(
-    *,
-    results:str|Path="results", # folder of finished studies
-    site:str|Path="_site", # where the site goes
-    proc:str|Path|None=None, # folder of sources; `_proc` in the checkout if not given
-)->Path: # `index.html`
-    "Execute the reports of every finished study and render the site; fails at the end, where a page could not be made."
-    results, proc = Path(results).resolve(), Path(proc or book()/"_proc").resolve()
-    check_site(site); left_out = unshown(results)   # before anything is done
+# %% ../nbs/11_report.ipynb #c049bb
+def execute(
+    results:Path, # folder of finished studies
+    left_out:dict, # from `unshown`
+    proc:Path, # folder of sources
+)->dict: # the reason for each page that could not be made
+    "Execute the reports into `_executed` of the sources; nothing there is lost where no page could be made."
     fresh = proc/"_executing"   # the pages that were executed last stay until there are others
     shutil.rmtree(fresh, ignore_errors=True)
     with only_shown(results, left_out, proc/"_shown") as shown:
@@ -491,7 +513,21 @@ def run_report(
         name = page_file("study", folder.name); failed[name] = last_error(why)
         (fresh/name).write_text(json.dumps(reason_page("reports/study", folder, why)), encoding="utf-8")
     shutil.rmtree(proc/"_executed", ignore_errors=True); fresh.rename(proc/"_executed")
-    index = render_site(results=results, site=site, proc=proc)
+    return failed
+
+# %% ../nbs/11_report.ipynb #c049c
+def run_report(
+    *,
+    results:str|Path="results", # folder of finished studies
+    site:str|Path="_site", # where the site goes
+    proc:str|Path|None=None, # folder of sources; `_proc` in the checkout if not given
+)->Path: # `index.html`
+    "Execute the reports of every finished study and render the site; fails at the end, where a page could not be made."
+    results, proc, site = Path(results).resolve(), Path(proc or book()/"_proc").resolve(), Path(site)
+    check_site(site); left_out = unshown(results)   # before anything is done
+    with alone(proc, site):
+        failed = execute(results, left_out, proc)
+        index = make_site(proc, site)
     if failed: raise RuntimeError(textwrap.shorten(f"{some(len(failed), 'page')} could not be made, and each says why in {site}: "
         + "; ".join(f"{Path(name).stem} ({why})" for name, why in failed.items()), 450, placeholder=" …"))
     return index
