@@ -73,18 +73,21 @@ def run_notebook(
     threads:int=0, # for numerical libraries; their own choice if 0
     **parameters, # values of its parameters: text, numbers, True, False or None
 )->Path: # `out`
-    "Execute a notebook with papermill in its own process; a kernel that dies before its first cell is started twice more. Fails with the reason."
+    "Execute a notebook with papermill in its own process; fails with the reason."
     check_parameters(notebook, parameters)
     out = Path(out); out.parent.mkdir(parents=True, exist_ok=True)
     # text raw, for papermill guesses at the type of all else, and reads what Python writes
-    words = [w for k, v in parameters.items() for w in (("-r", k, v) if isinstance(v, str) else ("-p", k, repr(v)))]
-    command = [sys.executable, "-m", "papermill", *map(as_papermill_reads, (Path(notebook).absolute(), out.absolute())), "--no-progress-bar",
-        "--log-level", "ERROR", "--no-request-save-on-cell-execute", "--autosave-cell-every", "0", *words]
+    words = [w for k, v in parameters.items()
+             for w in (("-r", k, v) if isinstance(v, str) else ("-p", k, repr(v)))]
+    paths = map(as_papermill_reads, (Path(notebook).absolute(), out.absolute()))
+    command = [sys.executable, "-m", "papermill", *paths, "--no-progress-bar", "--log-level", "ERROR",
+        "--no-request-save-on-cell-execute", "--autosave-cell-every", "0", *words]
     env = dict(os.environ, OMP_NUM_THREADS=str(threads)) if threads else None
     for _ in range(3):
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=book(), env=env)
         if not done.returncode or UNBORN not in done.stderr: break
-    if done.returncode: raise RuntimeError(f"{Path(notebook).name} failed: {last_error(done.stderr or done.stdout)}")
+    if done.returncode:
+        raise RuntimeError(f"{Path(notebook).name} failed: {last_error(done.stderr or done.stdout)}")
     return out
 
 # %% ../nbs/11_report.ipynb #c017
@@ -129,9 +132,13 @@ def as_lines(
     cell:dict, # of a page
 )->dict: # the same cell, all of its texts as lists
     "A cell whose texts are lists of lines."
-    outputs = [o | (dict(text=lines(o["text"])) if "text" in o else {}) | (dict(data={k: lines(v) if k.startswith("text/") else v
-        for k, v in o["data"].items()}) if "data" in o else {}) for o in cell.get("outputs", [])]
-    return cell | dict(source=lines(cell["source"])) | (dict(outputs=outputs) if outputs else {})
+    cell = dict(cell, source=lines(cell["source"]))
+    if "outputs" not in cell: return cell
+    def listed(output):
+        if "text" in output: return dict(output, text=lines(output["text"]))
+        data = {k: lines(v) if k.startswith("text/") else v for k, v in output.get("data", {}).items()}
+        return dict(output, data=data) if data else output
+    return dict(cell, outputs=list(map(listed, cell["outputs"])))
 
 # %% ../nbs/11_report.ipynb #c023
 def chart_figure(
@@ -143,7 +150,8 @@ def chart_figure(
     title = dict(text=title) if isinstance(title, str) else title
     line = lambda t: html.escape(visible(" ".join(t) if isinstance(t, list) else t))
     written = dict(sort_keys=True, separators=(",", ":"))
-    name = "vis-" + hashlib.sha256(json.dumps(spec, ensure_ascii=False, **written).encode("utf-8", "replace")).hexdigest()[:12]
+    content = json.dumps(spec, ensure_ascii=False, **written).encode("utf-8", "replace")
+    name = "vis-" + hashlib.sha256(content).hexdigest()[:12]
     caption = f'<figcaption><strong>{line(title.get("text", ""))}</strong> {line(title.get("subtitle", ""))}</figcaption>'
     return (f'<figure class="bz-chart" id="{name}">{caption}'
         f'<div class="bz-view" role="img" aria-label="{line(title.get("text", ""))}"></div>'
@@ -152,13 +160,15 @@ def chart_figure(
 # %% ../nbs/11_report.ipynb #c026
 def unrun(markup:str)->str: # the same for a reader
     "Shortcodes as text: two braces before an angle bracket, inside scripts and outside."
-    return re.sub(r"(?s)(<script\b.*?</script>)|\{\{<", lambda m: m[1].replace("{{<", "{{\\u003c") if m[1] else "{{&lt;", markup)
+    text = lambda m: m[1].replace("{{<", "{{\\u003c") if m[1] else "{{&lt;"
+    return re.sub(r"(?s)(<script\b.*?</script>)|\{\{<", text, markup)
 
 def raw_block(markup:str)->dict: # an output that both renderers pass through
     "An output of raw HTML."
     fence = "`" * max([3, *(len(run) + 1 for run in re.findall("`+", markup))])
     markup = unrun(re.sub(r"\n\s*\n", "\n", markup.strip()))
-    return dict(output_type="display_data", metadata={}, data={"text/markdown": f"{fence}{{=html}}\n{markup}\n{fence}"})
+    block = f"{fence}{{=html}}\n{markup}\n{fence}"
+    return dict(output_type="display_data", metadata={}, data={"text/markdown": block})
 
 def printed(output:dict, text:str)->dict: # raw HTML
     "Printed text as the built-in renderer writes it, where a renderer would run a part of it."
@@ -175,7 +185,8 @@ def page_output(
     if "bz-tokens" in data.get("text/html", ""): return raw_block(data["text/html"])
     vega = next((data[k] for k in data if k.startswith("application/vnd.vegalite")), None)
     if vega: return raw_block(chart_figure(vega))
-    if "text/markdown" in data: return output | dict(data=data | {"text/markdown": unrun(data["text/markdown"])})
+    if "text/markdown" in data:
+        return output | dict(data=data | {"text/markdown": unrun(data["text/markdown"])})
     if "text/html" not in data:
         text = "".join(output.get("text", data.get("text/plain", "")))
         return printed(output, text) if "{{<" in text else output
@@ -256,16 +267,18 @@ def quarto_error(
     "Why Quarto failed: the lines from the first ERROR on, without the stack trace."
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text).strip()
     said = re.search(r"(?ms)^ERROR\b.*?(?=^\s*Stack trace:|^\s+at \S|\Z)", text)
-    return textwrap.shorten(visible(said[0] if said else "\n".join(text.splitlines()[-3:])), 400, placeholder=" …") or "it gave no reason"
+    why = visible(said[0] if said else "\n".join(text.splitlines()[-3:]))
+    return textwrap.shorten(why, 400, placeholder=" …") or "it gave no reason"
 
 # %% ../nbs/11_report.ipynb #c037e
 def open_from_disk(
     site:Path, # built by smalldocs
 ):
     "Let search find its index as a script, and the dark switch work at once."
-    (site/"search.json.js").write_text(f'window.searchIndex = {in_script(json.loads((site/"search.json").read_text(encoding="utf-8")))};', encoding="utf-8")
-    theirs = site/"site_libs"/"smalldocs.js"
-    theirs.write_text((book()/"nbs"/"site"/"local.js").read_text(encoding="utf-8") + theirs.read_text(encoding="utf-8"), encoding="utf-8")
+    index = json.loads((site/"search.json").read_text(encoding="utf-8"))
+    (site/"search.json.js").write_text(f"window.searchIndex = {in_script(index)};", encoding="utf-8")
+    ours, theirs = book()/"nbs"/"site"/"local.js", site/"site_libs"/"smalldocs.js"
+    theirs.write_bytes(ours.read_bytes() + theirs.read_bytes())
 
 # %% ../nbs/11_report.ipynb #c038
 def render(
@@ -273,19 +286,23 @@ def render(
 )->Path: # the folder of the built site
     "Render a folder of pages with Quarto, or else with the built-in renderer."
     # without one, Quarto would climb to the project around it, whose first step is this one
-    if not (source/"_quarto.yml").is_file(): raise InputError(f"{source} has no _quarto.yml: run bizzaroworld report, which writes it")
+    if not (source/"_quarto.yml").is_file():
+        raise InputError(f"{source} has no _quarto.yml: run bizzaroworld report, which writes it")
     if quarto := shutil.which("quarto"):
         _say(f"rendering with Quarto ({quarto})")
         # where Quarto started us, what it says of its own project is not about these pages
         env = {k: v for k, v in os.environ.items() if not re.match("QUARTO_(PROJECT|DOCUMENT|EXECUTE)_", k)}
-        done = subprocess.run([quarto, "render", str(source), "--no-execute"], capture_output=True, text=True, errors="replace", env=env)
-        if done.returncode: raise RuntimeError(f"quarto render failed: {quarto_error(done.stderr or done.stdout)}")
+        done = subprocess.run([quarto, "render", str(source), "--no-execute"], env=env,
+            capture_output=True, text=True, errors="replace")
+        if done.returncode:
+            raise RuntimeError(f"quarto render failed: {quarto_error(done.stderr or done.stdout)}")
     else:
         from smalldocs.site import build
         _say("rendering with the built-in renderer (smalldocs); Quarto is not on the PATH")
         # it names what it does not read, which is all meant for Quarto
-        for warning in [w for w in build(source, quiet=True).warnings
-            if not re.search(r"execute\.enabled|html-math-method|html-table-processing|\.scss", w)]: _say(f"  {warning}")
+        theirs = r"execute\.enabled|html-math-method|html-table-processing|\.scss"
+        for warning in build(source, quiet=True).warnings:
+            if not re.search(theirs, warning): _say(f"  {warning}")
         open_from_disk(source/"_site")
     return source/"_site"
 
@@ -402,7 +419,8 @@ def render_site(
     with alone(proc, site): return make_site(proc, site)
 
 # %% ../nbs/11_report.ipynb #c046
-SETTINGS = dict(study=("model", "selection", "seed", "dtype", "device"), routes=("model",))   # what a page is told of its study
+# what a page is told of its study
+SETTINGS = dict(study=("model", "selection", "seed", "dtype", "device"), routes=("model",))
 
 def report_jobs(
     results:Path, # folder of finished studies
@@ -412,8 +430,8 @@ def report_jobs(
     jobs = []
     for folder in finished(results):
         run = read_run(folder)
-        jobs += [(f"reports/{page}", executed/page_file(page, folder.name), dict(results=str(folder), **{k: run[k] for k in keys}))
-                 for page, keys in SETTINGS.items()]
+        jobs += [(f"reports/{page}", executed/page_file(page, folder.name),
+                  dict(results=str(folder), **{k: run[k] for k in keys})) for page, keys in SETTINGS.items()]
     return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results)))
         for n in ("reports/compare", "battery", "index", "reports/performance")]
 
@@ -435,17 +453,21 @@ def why_not(
         run, there = read_run(folder), set(load_study(folder).patches.experiment)
         lost = [k for k in SETTINGS["study"] if k not in run]
     except InputError as e: return str(e)
-    except Exception as e: return f"{folder} is damaged ({type(e).__name__}: {e}): move it elsewhere and study again"
-    if lost: return f"{folder/'run.json'} does not say the {', '.join(lost)} of its study: move the folder elsewhere and study again"
+    except Exception as e:
+        return f"{folder} is damaged ({type(e).__name__}: {e}): move it elsewhere and study again"
+    if lost:
+        return f"{folder/'run.json'} does not say its {', '.join(lost)}: move the folder elsewhere and study again"
     lost = {"1", "2A", "2B", "3", "4", "4F"} - there
-    return f"{folder} lacks experiment {', '.join(sorted(lost))}, and its pages need all six: study it again without --experiments, or move it elsewhere" if lost else ""
+    return (f"{folder} lacks experiment {', '.join(sorted(lost))}, and its pages need all six: "
+        "study it again without --experiments, or move it elsewhere") if lost else ""
 
 def unshown(
     results:Path, # folder of finished studies
 )->dict: # the reason for each folder that cannot be shown
     "The studies that no page can be made of; refused where there is no other."
     folders = sorted(p.parent for p in results.glob("*/run.json"))
-    if not folders: raise InputError(f"no finished study in {results}: run bizzaroworld study --model gemma-3-270m first")
+    if not folders:
+        raise InputError(f"no finished study in {results}: run bizzaroworld study --model gemma-3-270m first")
     found = {f: visible(why) for f in folders if (why := why_not(f))}
     if len(found) == len(folders): raise InputError(found[folders[0]])
     return found
@@ -473,15 +495,16 @@ def reason_page(
 )->dict: # a notebook
     "A page in the place of another that could not be made."
     title = front_matter(json.loads((book()/f"nbs/{notebook}.ipynb").read_text(encoding="utf-8"))["cells"])[0]
-    text = (f"# {title}\n\n> This page could not be made\n\n{plain(last_error(why))}\n\nThe other pages do not depend on it. "
-        "When the cause is mended, `bizzaroworld report` makes it again.")
-    return dict(cells=[dict(cell_type="markdown", metadata={}, source=lines(text))], nbformat=4, nbformat_minor=5,
-        metadata=dict(papermill=dict(parameters=dict(results=str(results)))))
+    text = (f"# {title}\n\n> This page could not be made\n\n{plain(last_error(why))}\n\n"
+        "The other pages do not depend on it. When the cause is mended, `bizzaroworld report` makes it again.")
+    told = dict(papermill=dict(parameters=dict(results=str(results))))   # as papermill would have written it
+    cell = dict(cell_type="markdown", metadata={}, source=lines(text))
+    return dict(cells=[cell], metadata=told, nbformat=4, nbformat_minor=5)
 
 def run_jobs(
     jobs:list, # from `report_jobs`
 )->dict: # the reason for each copy that could not be made
-    "The notebooks do not read each other: they run side by side, and one that fails leaves the reason as its page."
+    "Run the notebooks side by side, for they do not read each other; one that fails leaves the reason."
     workers, threads = side_by_side(jobs)
     def run(job):
         notebook, out, parameters = job
@@ -508,7 +531,8 @@ def execute(
     with only_shown(results, left_out, proc/"_shown") as shown:
         jobs = report_jobs(shown, fresh)
         failed = run_jobs(jobs)
-    if len(failed) == len(jobs): raise RuntimeError(f"no page could be made, and the last ones stay: {next(iter(failed.values()))}")
+    if len(failed) == len(jobs):
+        raise RuntimeError(f"no page could be made, and the last ones stay: {next(iter(failed.values()))}")
     for folder, why in left_out.items():
         name = page_file("study", folder.name); failed[name] = last_error(why)
         (fresh/name).write_text(json.dumps(reason_page("reports/study", folder, why)), encoding="utf-8")
@@ -522,12 +546,13 @@ def run_report(
     site:str|Path="_site", # where the site goes
     proc:str|Path|None=None, # folder of sources; `_proc` in the checkout if not given
 )->Path: # `index.html`
-    "Execute the reports of every finished study and render the site; fails at the end, where a page could not be made."
+    "Execute the reports of every finished study and render the site; fails at the end where a page failed."
     results, proc, site = Path(results).resolve(), Path(proc or book()/"_proc").resolve(), Path(site)
     check_site(site); left_out = unshown(results)   # before anything is done
     with alone(proc, site):
         failed = execute(results, left_out, proc)
         index = make_site(proc, site)
-    if failed: raise RuntimeError(textwrap.shorten(f"{some(len(failed), 'page')} could not be made, and each says why in {site}: "
-        + "; ".join(f"{Path(name).stem} ({why})" for name, why in failed.items()), 450, placeholder=" …"))
-    return index
+    if not failed: return index
+    reasons = "; ".join(f"{Path(name).stem} ({why})" for name, why in failed.items())
+    raise RuntimeError(textwrap.shorten(
+        f"{some(len(failed), 'page')} could not be made, and each says why in {site}: {reasons}", 450, placeholder=" …"))
