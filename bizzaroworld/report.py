@@ -461,6 +461,7 @@ def why_not(
     return (f"{folder} lacks experiment {', '.join(sorted(lost))}, and its pages need all six: "
         "study it again without --experiments, or move it elsewhere") if lost else ""
 
+# %% ../nbs/11_report.ipynb #c049d
 def unshown(
     results:Path, # folder of finished studies
 )->dict: # the reason for each folder that cannot be shown
@@ -472,6 +473,7 @@ def unshown(
     if len(found) == len(folders): raise InputError(found[folders[0]])
     return found
 
+# %% ../nbs/11_report.ipynb #c049e
 @contextmanager
 def only_shown(
     results:Path, # folder of finished studies
@@ -501,6 +503,7 @@ def reason_page(
     cell = dict(cell_type="markdown", metadata={}, source=lines(text))
     return dict(cells=[cell], metadata=told, nbformat=4, nbformat_minor=5)
 
+# %% ../nbs/11_report.ipynb #c049f
 def run_jobs(
     jobs:list, # from `report_jobs`
 )->dict: # the reason for each copy that could not be made
