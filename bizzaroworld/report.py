@@ -514,7 +514,8 @@ def run_jobs(
     def run(job):
         notebook, out, parameters = job
         try: run_notebook(book()/f"nbs/{notebook}.ipynb", out, threads=threads, **parameters)
-        except (InputError, RuntimeError) as e: why = last_error(e)
+        except RuntimeError as e: why = last_error(e)
+        except Exception as e: why = last_error(f"{type(e).__name__}: {e}")   # before the notebook began
         else: return _say(f"report: {out.stem}")
         _say(f"report: {out.stem} could not be made: {why}")
         out.parent.mkdir(parents=True, exist_ok=True)
