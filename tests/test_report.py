@@ -10,9 +10,10 @@ import pytest
 from bizzaroworld import report
 from bizzaroworld.battery import read_battery
 from bizzaroworld.facts import InputError
-from bizzaroworld.files import LOCK, lock
+from bizzaroworld.files import LOCK, lock, write_table
 from bizzaroworld.models import load
 from bizzaroworld.report import book, run_notebook, run_report
+from bizzaroworld.results import seal
 from bizzaroworld.study import load_study, study
 
 PAIRS = """category,clean_prompt,corrupt_prompt,clean_target,corrupt_target
@@ -49,6 +50,13 @@ def test_a_kernel_that_dies_unasked_is_started_again(tmp_path, monkeypatch):
         assert len(count) == starts
 
 
+def keep_two(folder):
+    "A whole study of two experiments only."
+    table, run = pd.read_parquet(folder / "patches.parquet"), json.loads((folder / "run.json").read_text())
+    digest = write_table(folder / "patches.parquet", table[table.experiment.isin(["1", "3"])])
+    (folder / "run.json").write_text(json.dumps(seal(run | dict(files=run["files"] | {"patches.parquet": digest}))))
+
+
 def test_a_report_that_fails_leaves_the_last_one(results, tmp_path, monkeypatch):
     "Nothing is lost: neither the pages that were executed last, nor a folder that is somebody else's, nor time."
     (tmp_path / "_executed").mkdir(); (tmp_path / "_executed" / "index.ipynb").write_text("the last one")
@@ -64,8 +72,7 @@ def test_a_report_that_fails_leaves_the_last_one(results, tmp_path, monkeypatch)
     with pytest.raises(InputError, match="a/run.json cannot be read"): run_report(results=tmp_path / "damaged", site=tmp_path / "site", proc=tmp_path)
     half = tmp_path / "half" / "gemma-2b"
     shutil.copytree(results / "results" / "gemma-2b", half)
-    patches = pd.read_parquet(half / "patches.parquet")
-    patches[patches.experiment.isin(["1", "3"])].to_parquet(half / "patches.parquet")
+    keep_two(half)
     with pytest.raises(InputError, match="lacks experiment 2A, 2B, 4, 4F"): run_report(results=tmp_path / "half", site=tmp_path / "site", proc=tmp_path)
     assert not started
 
@@ -111,17 +118,11 @@ def text_of(site, page):
     return html.unescape(re.sub(r"<[^>]+>", "", re.search(r"(?s)<main.*?</main>", (site / f"{page}.html").read_text())[0]))
 
 
-def half(folder):
-    "A study of two experiments only."
-    patches = pd.read_parquet(folder / "patches.parquet")
-    patches[patches.experiment.isin(["1", "3"])].to_parquet(folder / "patches.parquet")
-
-
 def test_one_unlucky_study_or_notebook_leaves_its_reason_and_the_others_are_made(results, tmp_path, monkeypatch):
     there, proc, site = tmp_path / "results", tmp_path / "proc", tmp_path / "site"
     good = "a#b%20 *c*"   # a folder's name that is no file's name, no link and no Markdown
     for name in (good, "half", "damaged", "empty", "listed"): shutil.copytree(results / "results" / "gemma-2b", there / name)
-    half(there / "half")
+    keep_two(there / "half")
     (there / "damaged" / "patches.parquet").write_bytes(b"PAR1 and no more"); (there / "empty" / "run.json").write_text("{}"); (there / "listed" / "run.json").write_text("[1]")
     (there / "shared").mkdir(); (proc / "_executed").mkdir(parents=True); (proc / "_executed" / "study-old.ipynb").write_text("{}")
     study_page, routes = (Path(report.page_file(kind, good)).stem for kind in ("study", "routes"))
@@ -141,7 +142,7 @@ def test_one_unlucky_study_or_notebook_leaves_its_reason_and_the_others_are_made
 
 def test_no_study_that_can_be_shown_is_refused_before_anything_is_done(results, tmp_path, monkeypatch):
     told = stand_in(monkeypatch, ())
-    for name in ("half", "other"): shutil.copytree(results / "results" / "gemma-2b", tmp_path / "results" / name); half(tmp_path / "results" / name)
+    for name in ("half", "other"): shutil.copytree(results / "results" / "gemma-2b", tmp_path / "results" / name); keep_two(tmp_path / "results" / name)
     with pytest.raises(InputError, match="lacks experiment 2A"): run_report(results=tmp_path / "results", site=tmp_path / "site", proc=tmp_path / "proc")
     assert not told and not (tmp_path / "proc").exists() and not (tmp_path / "site").exists()
 
