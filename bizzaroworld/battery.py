@@ -322,8 +322,10 @@ def align(
     "The battery of one model: each row of the table is a pair, or has its reason."
     pairs, dropped, notes, seen, categories = [], [], [], {}, {}
     for i, row in enumerate(_checked(table, "battery").to_dict("records")):
-        first = seen.setdefault(tuple(row[c] for c in COLUMNS[1:]), i)   # a pair that counts twice would look like more evidence
-        got = align_row(i, row, tokenizer, chat=chat) if first == i else f"the same pair as row {first}"
+        got = align_row(i, row, tokenizer, chat=chat)
+        if isinstance(got, Pair):   # a pair that counts twice would look like more evidence, however it is written
+            first = seen.setdefault((got.clean_tokens, got.corrupt_tokens, got.clean_target_id, got.corrupt_target_id), i)
+            if first != i: got = f"the same pair as row {first}"
         if isinstance(got, str): dropped.append((i, row["category"], row["clean_prompt"], row["corrupt_prompt"], got)); continue
         pairs.append(got)
         said = _notes_of(row, got)
