@@ -50,7 +50,7 @@ def read_text(
         why = getattr(e, "strerror", None) or e
         raise InputError(f"{path}: cannot be read ({why}): give a CSV or JSON file that exists") from e
     if len(data) > LARGEST:
-        raise InputError(f"{path}: larger than {LARGEST >> 20} MiB, too much for a table of pairs: give a smaller one")
+        raise InputError(f"{path}: larger than {LARGEST >> 20} MiB, too much for a table: give a smaller one")
     name = _encoding(data)
     try: text = data.decode(name)
     except UnicodeDecodeError as e:
@@ -81,19 +81,14 @@ def check_names(
     columns, # that it needs
 ):
     "Refuse a table in which a column is missing or stands twice."
-    lost, twice = [c for c in columns if c not in names], [c for c in columns if names.count(c) > 1]
-    if lost:
+    needed = f"needed {', '.join(columns)}"
+    if len(names) > 1000: raise InputError(f"{where}: the header has {len(names):,} fields; {needed}")
+    if lost := [c for c in columns if c not in names]:
         found = brief(", ".join(map(str, names[:50])), 100) or "none"
         curly = "; write its quotes as plain ones (\")" if re.search("[“”„«»]", found) else ""
-        raise InputError(f"{where}: no column {', '.join(lost)}; found {found}{curly}; needed {', '.join(columns)}")
-    if twice: raise InputError(f"{where}: column {twice[0]} stands twice: keep one")
-
-def _header(where, cells, columns):
-    "The names of the first line's cells."
-    if len(cells) > 1000: raise InputError(f"{where}: the header has {len(cells):,} fields; needed {', '.join(columns)}")
-    names = column_names(cells)
-    check_names(where, names, columns)
-    return names
+        raise InputError(f"{where}: no column {', '.join(lost)}; found {found}{curly}; {needed}")
+    for c in columns:
+        if names.count(c) > 1: raise InputError(f"{where}: column {c} stands twice: keep one")
 
 # %% ../nbs/00_facts.ipynb #n005
 def _full_rows(where, reader, names):
@@ -103,13 +98,15 @@ def _full_rows(where, reader, names):
         if len(row) < 2 and not "".join(row).strip(): continue
         if not "".join(row[len(names):]).strip(): row = row[:len(names)]
         if len(row) != len(names):
-            raise InputError(f"{where}: row {found} has {len(row):,} fields and the header {len(names):,}: "
+            counted = f"{len(row):,} field{'s' * (len(row) != 1)} and the header {len(names):,}"
+            raise InputError(f"{where}: row {found} has {counted}: "
                 "put a text that holds the sign between the fields in plain quotes (\")")
         if column_names(row[:1]) == names[:1] and column_names(row) == names:
             raise InputError(f"{where}: row {found} is the header once more: take it out")
         yield row
         found += 1
 
+# %% ../nbs/00_facts.ipynb #n011
 def read_rows(
     where, # how the table is called in an error
     text:str, # of a CSV
@@ -122,7 +119,9 @@ def read_rows(
     sign = _delimiter(re.split(r"[\r\n]", text[:100_000], maxsplit=1)[0], columns)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=sign, strict=True)
     try:
-        names = _header(where, next(reader, []), columns)
+        cells = next(reader, [])
+        names = column_names(cells) if len(cells) <= 1000 else cells
+        check_names(where, names, columns)
         keep = [c for c in (*columns, *also) if c in names]
         rows = [[row[names.index(c)] for c in keep] for row in _full_rows(where, reader, names)]
     except csv.Error as e:
@@ -173,10 +172,12 @@ def load_templates(
     templates = _read(data_path("templates.csv") if path is None else path, ("relation", "template"))
     for row in templates.itertuples():
         if row.template.count("{subject}") != 1 or row.template.rstrip().endswith("{subject}"):
-            raise InputError(f"template of {brief(repr(row.relation), 60)} is {brief(repr(row.template), 200)}: "
+            relation, template = brief(repr(row.relation), 60), brief(repr(row.template), 200)
+            raise InputError(f"template of {relation} is {template}: "
                 "it needs {subject} once, and text after it")
     twice = templates.relation[templates.relation.duplicated()]
-    if len(twice): raise InputError(f"templates: {brief(repr(twice.iloc[0]), 100)} is given twice; keep one sentence for each relation")
+    if len(twice):
+        raise InputError(f"templates: {brief(repr(twice.iloc[0]), 100)} is given twice; keep one for each relation")
     return templates
 
 # %% ../nbs/00_facts.ipynb #c015
@@ -186,7 +187,8 @@ def make_prompts(
 )->pd.DataFrame: # the facts, with `prompt` and `target`
     "Each fact in the sentence of its relation, and the target that the sentence calls for."
     lost = sorted(set(facts.relation) - set(templates.relation))
-    if lost: raise InputError(f"no template for relation {brief(repr(lost[0]), 100)}: add one to templates.csv")
+    if lost:
+        raise InputError(f"no template for relation {brief(repr(lost[0]), 100)}: add one to templates.csv")
     table = facts.merge(templates, on="relation", how="left", validate="many_to_one")
     table["prompt"] = [t.replace("{subject}", s) for t, s in zip(table.template, table.subject)]
     table["target"] = " " + table.answer
