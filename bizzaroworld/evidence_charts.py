@@ -347,7 +347,7 @@ def faithfulness_chart(
         y=alt.Y("effect:Q", title="f, share of the answer left", axis=alt.Axis(titlePadding=9)), levels=(0, 1))
     chart = in_panels(layers, "direction", shown, columns=len(shown), size=(460 if len(shown) == 1 else 260, 240))
     area = areas(faithfulness(circuit)).groupby(["direction", "ranking"], sort=False)[["cpr", "cmd"]].mean()
-    said = "; ".join(f"{RANKINGS[r]}{f', {d}' if len(shown) > 1 else ''}: {area.cpr[d, r]:.2f} and {area.cmd[d, r]:.2f}" for d, r in keys[::-1])
+    said = "; ".join(f"{RANKINGS[r]}{f', {d}' if len(shown) > 1 else ''}: {number(area.cpr[d, r])} and {number(area.cmd[d, r])}" for d, r in keys[::-1])
     seeds, parts = circuit[circuit.ranking == "random"].seed.nunique(), circuit.n_components.max()
     return titled(chart, "How few parts leave the answer standing",
         f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other run. "

@@ -16,16 +16,18 @@ RUN = "document.documentElement.setAttribute('hacked',1)"    # what each payload
 HOSTILE = [
     (f"<!--<script>{RUN}", "The capital of {} is", "France", "Japan", "Paris", "Tokyo"),
     (f"<script>{RUN}</script>", "The <script>" + RUN + "</script> of {} is", "Spain", "Italy", "<b>Madrid</b>", "<i>Rome</i>"),
-    ("<!--<script>" + RUN, "A <!--<script> of {} --> is", f"<img/src=x/onerror={RUN}>", f"<svg/onload={RUN}>", "</script>", "<!--"),
+    ("</script></div></main>", "A <!--<script> of {} --> is", f"<img/src=x/onerror={RUN}>", f"<svg/onload={RUN}>", "</script>", "<!--x"),
     ("*a* _b_ `c` ~~d~~ $e$", "The *star* _under_ `tick` $x^2$ ~~of~~ {} is", "**bold**", "__init__", "*one*", "`two`"),
     ("a|b [c](javascript:alert) ![d](x)", "|a|b| [link](javascript:alert) ![i](x) # {} is", "$$a$$", "\\(b\\)", "|3|", "[4]"),
-    ("{{< include /etc/hostname >}} {=html}", "{{< meta title >}} {} ::: {.cell} is", "&lt;b&gt;", "&amp;", "{{<", "```"),
+    ("{{< include /etc/hostname >}} {=html}", "{{< meta title >}} {} ::: {.cell} is", "&lt;b&gt;", "&amp;", "{{<y", "```"),
     ("a.b[c]:Q 'd' \"e\" \\f", "Say 'it' or \"that\" \\n {} datum.kind:N is", "</title>", "</textarea>", "'q'", '"r"'),
     (" 4", "The number after {} is", "3", "5", "4", "6"),
     ("True", "<!-- {} --> is", "True", "False", "NA", "null"),
+    ("<script>no swing</script>", "The twin of {} is", "left*", "right*", "_up_", "_down_"),
     ("日本 é \u202eabc\u200b", "日本 の {} \u202eis\u200b", "東京", "大阪", "é", "ü"),
 ]
-FOLDER = "a_b*c <i>#1 `x` $y$ %20 {{< z >}}"     # a model's name; a slash cannot be in it
+ALIKE = ("left*", "right*")      # read as the same, so LD is the same in both runs
+FOLDER = "a_b*c <i>#1 `x` $y$ %20 & [z]"     # a model's name; a slash cannot be in it
 
 
 def battery(rows=HOSTILE):
@@ -46,8 +48,21 @@ def tokenizer_for(table):
     return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
 
 
-def tiny_folder(folder, table, *, layers=2, heads=2, alike=()):
-    "A random model for the table's words, saved; the words in `alike` are read as the same."
+def teach(model, tokenizer, table, steps):
+    "Let a tiny model learn the table's facts."
+    import torch
+    rows = [(p, t) for r in table.itertuples() for p, t in ((r.clean_prompt, r.clean_target), (r.corrupt_prompt, r.corrupt_target))]
+    prompts = [tokenizer.encode(p) for p, _ in rows]
+    ids = torch.tensor([p + [0] * (max(map(len, prompts)) - len(p)) for p in prompts])
+    last, right = torch.tensor([len(p) - 1 for p in prompts]), torch.tensor([tokenizer.encode(t)[0] for _, t in rows])
+    step = torch.optim.Adam(model.parameters(), .01)
+    for _ in range(steps):
+        logits = model(ids).logits[torch.arange(len(rows)), last]      # what is padded comes later and is not seen
+        step.zero_grad(); torch.nn.functional.cross_entropy(logits, right).backward(); step.step()
+
+
+def tiny_folder(folder, table, *, layers=2, heads=2, alike=(), steps=0):
+    "A random model for the table's words, saved, which may learn its facts; the words in `alike` are read as the same."
     import torch, transformers
     tokenizer = tokenizer_for(table)
     torch.manual_seed(0)
@@ -57,6 +72,8 @@ def tiny_folder(folder, table, *, layers=2, heads=2, alike=()):
     with torch.no_grad():
         for name, p in model.named_parameters():
             if p.ndim == 2: p.normal_(0, 1.5 / p.shape[1] ** 0.5)
+    if steps: teach(model, tokenizer, table, steps)
+    with torch.no_grad():
         same = [tokenizer.convert_tokens_to_ids("▁" + w) for w in alike]
         for i in same[1:]: model.model.embed_tokens.weight[i] = model.model.embed_tokens.weight[same[0]]
     model.save_pretrained(folder); tokenizer.save_pretrained(folder)
@@ -69,3 +86,115 @@ def tiny_study(results, name, table, *, quick=False, **options):
     from bizzaroworld.study import study
     folder = tiny_folder(Path(results).parent/"models"/name, table, **options)
     return study(load(str(folder), device="cpu", self_test=False), table, out=Path(results)/name, source="by hand", quick=quick)
+
+
+BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
+VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
+
+
+def one_space(text): return " ".join(str(text).replace("’", "'").split())      # a renderer may bend an apostrophe
+
+
+class Seen(HTMLParser):
+    "What a reader sees of a page as the browser has it after its scripts have run."
+    def __init__(self, markup):
+        super().__init__(convert_charrefs=True)
+        self.texts, self.headings, self.hacked, self.images, self.open = [], [], False, 0, []
+        self.feed(markup); self.close()
+        self.text = one_space("".join(self.texts))
+
+    def handle_starttag(self, tag, attrs):
+        self.hacked |= any(k == "hacked" or k.startswith("on") and "hacked" in (v or "") for k, v in attrs)
+        if tag not in VOID: self.open.append(tag)
+        if tag == "h2": self.headings.append("")
+        if tag in ("p", "td", "th", "li", "div", "br", "tr", "h1", "h2", "h3", "text", "button"): self.texts.append(" ")
+
+    def handle_endtag(self, tag):
+        while tag in self.open and self.open.pop() != tag: pass
+        if tag in ("p", "td", "th", "li", "div", "tr", "h1", "h2", "h3", "text", "button"): self.texts.append(" ")
+
+    def handle_data(self, data):
+        if {"script", "style"} & set(self.open): return
+        self.texts.append(data)
+        if "h2" in self.open: self.headings[-1] += data
+
+
+def dom(page):
+    "The page's elements after its scripts have run, with every host name unknown."
+    command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--window-size=1280,900", "--allow-file-access-from-files", "--virtual-time-budget=15000", "--dump-dom", Path(page).resolve().as_uri()]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+
+
+def outputs(notebook, kind="text/markdown"):
+    "What the cells of an executed notebook showed, one text each."
+    for c in notebook["cells"]:
+        for o in c.get("outputs", []):
+            if kind in o.get("data", {}): yield "".join(o["data"][kind])
+
+
+def sections(notebook):
+    "The headings that an executed notebook has, as text."
+    shown = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"] + list(outputs(notebook))
+    return [one_space(html.unescape(re.sub(r"[*`]", "", h))) for text in shown for h in re.findall(r"(?m)^## (.+)$", text)]
+
+
+def wrongs(page, notebook, texts):
+    "What is wrong with a built page: code that ran, sections, pictures or texts that are not there, and numbers that are none."
+    from bizzaroworld.words import visible
+    seen, said = Seen(dom(page)), []
+    if seen.hacked: said.append("text from outside ran, or became an element's handler")
+    said += [f"no section {h!r}" for h in sections(notebook) if h not in map(one_space, seen.headings)]
+    said += [f"not read letter by letter: {t!r}" for t in dict.fromkeys(texts) if one_space(visible(t)) not in seen.text]
+    if "could not be drawn" in seen.text: said.append("a picture is not drawn")
+    said += [f"a number that is none: {m!r}" for m in dict.fromkeys(re.findall(r".{0,40}(?<![\w&#;])(?:nan|NaN|inf|∞|<NA>)(?!\w).{0,20}", seen.text))]
+    return said
+
+
+def run_pages(results, proc, only=("study", "routes", "compare", "battery", "index")):
+    "Execute the pages of all studies; the executed notebook of each, or the reason why it failed."
+    from concurrent.futures import ThreadPoolExecutor
+    from bizzaroworld import report
+    jobs = [j for j in report.report_jobs(Path(results), Path(proc)/"_executed") if Path(j[0]).name in only]
+    def run(job):
+        notebook, out, parameters = job
+        try: report.run_notebook(report.book()/f"nbs/{notebook}.ipynb", out, threads=1, **parameters)
+        except Exception as e: return out.stem, f"{type(e).__name__}: {e}"
+        return out.stem, json.loads(out.read_text(encoding="utf-8"))
+    with ThreadPoolExecutor(2) as pool: return dict(pool.map(run, jobs))
+
+
+def texts_of(page, studies):
+    "The texts from outside that a page of these studies shows."
+    own = [s for s in studies if page.endswith(s.run["model"])] or studies
+    names = [s.run["model"] for s in own]
+    rows = [r for s in own for r in s.triage.head(10 if page.startswith("study") else 10**6).itertuples()]
+    if page == "battery": return names + [getattr(r, k) for r in rows for k in KEY]
+    if page.startswith("study"): return names + [getattr(r, k) for r in rows for k in KEY if k != "corrupt_prompt"]
+    if page.startswith("routes"): return names + [s.triage.set_index("battery_idx").clean_prompt[i] for s in own for i in s.tables["patterns"].battery_idx.unique()]
+    return names
+
+
+def counted(n, *, categories=1, words=3, category="c{}", target="t{}", entity="e{}"):
+    "n pairs in some categories, each prompt of so many words."
+    rows = []
+    for i in range(n):
+        k = i % categories
+        filler = " ".join(f"w{j}" for j in range(words - 2))
+        rows.append((category.format(k), f"{filler} {{}} is".strip(), entity.format(2 * i), entity.format(2 * i + 1), target.format(2 * i), target.format(2 * i + 1)))
+    return battery(rows)
+
+
+# studies that are small, alike or long in some way: table, and options of `tiny_study`
+UNLUCKY = {
+    "one": (counted(1), dict(layers=1, heads=1)),
+    "two": (counted(2), dict(layers=1, heads=2, steps=60)),
+    "still": (counted(2, categories=2), dict(alike=("e0", "e1"), steps=60)),             # one of two pairs has no swing
+    "nine": (counted(9, target="{}", category="{}"), dict(layers=2, heads=1, steps=100)),  # text that looks like numbers, one category
+    "truths": (counted(1, target="True").assign(category="True", corrupt_target=" False"), dict(layers=2, heads=2, steps=60)),
+    "same": (counted(6, categories=3), dict(alike=tuple(f"e{i}" for i in range(0, 12, 2)), steps=0)),
+    "quick": (counted(4, categories=2), dict(quick=True, steps=60)),
+    "long": (counted(3, categories=3, words=100), dict(heads=4, steps=30)),
+    "many": (counted(150, categories=150), dict(steps=60)),
+    "all": (counted(4, categories=2).assign(category=["all", "all", "", "NA"]), dict(steps=60)),
+}
