@@ -1,5 +1,5 @@
 "The built site in a real browser with the network off: every picture is drawn, and nothing is fetched from elsewhere."
-import json, re, shutil, subprocess
+import html, json, re, shutil, subprocess
 from pathlib import Path
 
 import nbformat
@@ -51,16 +51,20 @@ def site(tmp_path_factory):
     return folder / "site"
 
 
-def dom(page):
-    "The page's elements after its scripts have run, with every host name unknown."
+def dom(page, script=""):
+    "The page's elements after its scripts, and one more, have run: opened from the disk, with every host name unknown."
+    opened = page.with_name(f"opened-{page.name}") if script else page
+    if script: opened.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1280,900",
-        "--allow-file-access-from-files", "--virtual-time-budget=15000", "--dump-dom", page.resolve().as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+        "--virtual-time-budget=15000", "--dump-dom", opened.resolve().as_uri()]
+    try: return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    finally:
+        if script: opened.unlink()
 
 
 def figures(text):
     "The figures of a page, each as its own piece of text."
-    return re.findall(r'(?s)<figure class="bz-chart".*?</figure>', text)
+    return re.findall(r'(?s)<figure class="[^"]*\bbz-chart\b.*?</figure>', text)
 
 
 def test_every_page_is_there(site):
@@ -82,12 +86,12 @@ def test_no_directive_and_no_record_leaks(site):
 
 
 def test_one_copy_of_each_drawing_program(site):
-    assert sorted(p.name for p in site.rglob("*.js") if p.stat().st_size > 500_000) == ["circuitsvis.js", "vega.js"]
+    assert sorted(p.name for p in site.rglob("*.js") if p.stat().st_size > 500_000 and p.name != "search.json.js") == ["circuitsvis.js", "vega.js"]
 
 
 def test_ids_come_from_the_content(site):
-    ids = re.findall(r'<figure class="bz-chart" id="([^"]+)"', (site / "study-x.html").read_text())
-    again = re.findall(r'<figure class="bz-chart" id="([^"]+)"', (site / "index.html").read_text())
+    ids = re.findall(r'<figure class="[^"]*\bbz-chart\b[^"]*" id="([^"]+)"', (site / "study-x.html").read_text())
+    again = re.findall(r'<figure class="[^"]*\bbz-chart\b[^"]*" id="([^"]+)"', (site / "index.html").read_text())
     assert len(ids) == 4 and ids[0] == again[0] and len(set(ids)) == 4
 
 
@@ -105,23 +109,111 @@ def test_every_picture_is_drawn_without_a_network(site):
 
 # circuitsvis writes coloured tokens as text and paints attention on a canvas, which a dump of the elements shows as an empty tag:
 # so the page itself counts the colours that it painted
-COUNT = """<script>addEventListener("load", () => setTimeout(() => document.querySelectorAll(".bz-tokens canvas").forEach(c => {
+COUNT = """addEventListener("load", () => setTimeout(() => document.querySelectorAll(".bz-tokens canvas").forEach(c => {
   const p = new Uint32Array(c.getContext("2d").getImageData(0, 0, c.width, c.height).data.buffer);
   c.setAttribute("data-colours", new Set(p).size);
-}), 3000))</script>"""
+}), 3000))"""
 
 
 @needs_browser
 def test_tokens_and_attention_are_drawn(site):
-    page = site / "counted.html"
-    page.write_text((site / "study-x.html").read_text().replace("</body>", COUNT + "</body>"))
-    text = dom(page)
-    page.unlink()
-    attention, tokens = re.findall(r'(?s)<div class="bz-tokens".*?</script>(.*?)(?=<div class="bz-tokens"|</main>)', text)
+    text = dom(site / "study-x.html", COUNT)
+    attention, tokens = re.findall(r'(?s)<div class="[^"]*\bbz-tokens\b.*?</script>(.*?)(?=<div class="[^"]*\bbz-tokens\b|</main>)', text)
     assert re.sub(r"<[^>]+>", "", tokens).strip().startswith("⟨bos⟩&nbsp;France&nbsp;is")
     assert len(set(re.findall(r"background-color: (rgb[^;]+);", tokens))) == 3     # effects 0, 1 and 0.1
     painted = [int(n) for n in re.findall(r'data-colours="(\d+)"', attention)]
     assert "L1 H0" in attention and len(painted) == 2 and min(painted) >= 4, painted  # small and large; the weights 1, .5, .3, .2, 0
+
+
+LATER = "addEventListener('load', () => setTimeout(() => { %s }, 500))"
+
+
+@needs_browser
+def test_search_finds_a_page_from_the_disk(site):
+    typed = LATER % "const box = document.querySelector('.smalldocs-search input'); box.value = '%s'; box.dispatchEvent(new Event('input'));"
+    found = re.findall(r'<a class="search-result" href="([^"]+)"', dom(site / "method.html", typed % "handover"))
+    assert any(f.split("#")[0].removeprefix("./") == "10_charts.html" for f in found), found
+    assert "No results" in dom(site / "method.html", typed % "zzzzqqqq")
+
+
+@needs_browser
+def test_the_dark_switch_works_at_once(site):
+    "Each time that it is clicked, and the ground of the page with it."
+    seen = "out.push([document.documentElement.classList.contains('quarto-dark'), getComputedStyle(document.body).backgroundColor]);"
+    clicks = "const out = []; const look = () => { %s }; look(); document.querySelector('.quarto-color-scheme-toggle').click(); setTimeout(() => { look(); document.querySelector('.quarto-color-scheme-toggle').click(); setTimeout(() => { look(); document.body.dataset.seen = JSON.stringify(out); }, 300); }, 300);" % seen
+    text = dom(site / "method.html", LATER % clicks)
+    light, dark, again = json.loads(re.search(r'data-seen="([^"]+)"', text)[1].replace("&quot;", '"'))
+    assert light == again == [False, "rgb(255, 255, 255)"] and dark == [True, "rgb(21, 23, 28)"], (light, dark, again)
+
+
+# every text on a page against the ground that is under it, by WCAG's formula; pictures have a ground of their own
+CONTRAST = """
+const parts = c => { const n = (c.match(/[\\d.]+(e-?\\d+)?/g) || [0, 0, 0, 0]).map(Number), s = c.startsWith('color(') ? 255 : 1; return [n[0] * s, n[1] * s, n[2] * s, n.length > 3 ? n[3] : 1]; };
+const over = (a, b) => [0, 1, 2].map(i => a[i] * a[3] + b[i] * (1 - a[3])).concat(1);
+const light = c => { const [r, g, b] = c.slice(0, 3).map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4); return .2126 * r + .7152 * g + .0722 * b; };
+const ground = e => e ? over(parts(getComputedStyle(e).backgroundColor), ground(e.parentElement)) : [255, 255, 255, 1];
+const contrast = () => {
+  document.head.insertAdjacentHTML('beforeend', '<style>* { transition: none !important }</style>');
+  const found = {}, walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  for (let n; (n = walk.nextNode());) {
+    const e = n.parentElement;
+    if (!n.textContent.trim() || e.closest('svg, canvas, script, style, .bz-tokens, .quarto-color-scheme-toggle') || !e.getClientRects().length) continue;
+    let unseen = false; for (let p = e; p; p = p.parentElement) unseen = unseen || getComputedStyle(p).opacity === '0' || getComputedStyle(p).visibility === 'hidden';
+    if (unseen) continue;
+    const under = ground(e), a = light(over(parts(getComputedStyle(e).color), under)), b = light(under);
+    const ratio = (Math.max(a, b) + .05) / (Math.min(a, b) + .05), where = e.tagName + '.' + e.className + ' in ' + e.parentElement.tagName + '.' + e.parentElement.className;
+    if (ratio < 4.5) found[where] = ratio.toFixed(2) + ' ' + n.textContent.trim().slice(0, 20);
+    document.body.dataset.texts = 1 + Number(document.body.dataset.texts || 0);
+  }
+  document.body.dataset.faint = JSON.stringify(found);
+};
+"""
+
+
+def faint(text):
+    "What a page measured of itself: how many texts, and the ones that are below 4.5 to 1."
+    return int(re.search(r'data-texts="(\d+)"', text)[1]), json.loads(html.unescape(re.search(r'data-faint="([^"]*)"', text)[1]))
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ("light", "dark"))
+@pytest.mark.parametrize("page", ("index", "study-x", "11_report", "method"))
+def test_no_text_is_faint(site, page, theme):
+    switch = "document.querySelector('.quarto-color-scheme-toggle').click(); document.querySelector('.smalldocs-search input').value = ''; "
+    texts, found = faint(dom(site / f"{page}.html", CONTRAST + LATER % (switch * (theme == "dark") + "setTimeout(contrast, 400)")))
+    assert texts > 30 and not found, found
+
+
+# Quarto's markup, and what its light theme says where a dark one says nothing else (measured with Quarto 1.7)
+TOKENS = "al an at bn bu cf ch cn co cv do dt dv er ex fl fu im in kw op ot pp sc ss st va vs wa".split()
+QUARTO = """<!DOCTYPE html><html><head><meta charset="utf-8"><link rel="stylesheet" href="site_libs/bootstrap.css"><style>
+  body { color: #dfe1e8; background-color: #15171c; } pre code { color: #dfe1e8; } .text-muted { color: #a3a9b8 !important; }
+  div.sourceCode, div.sourceCode pre.sourceCode, .cell-output pre { background-color: rgba(233, 236, 239, .65); }
+  p code:not(.sourceCode), li code:not(.sourceCode), td code:not(.sourceCode) { background-color: #f6f6f6; color: #7d12ba; }
+  code.sourceCode > span, div.sourceCode, pre > code.sourceCode > span { color: #003B4F; } %s
+  </style><link rel="stylesheet" href="assets/styles.css"></head><body class="nav-sidebar floating quarto-dark"><main class="content">
+  <header id="title-block-header"><h1 class="title">Title</h1><p class="subtitle lead">Subtitle</p></header>
+  <p>Prose with a <a href="#">link</a>, <code>code</code> and <a href="#"><code>both</code></a>.</p><p class="text-muted">muted</p><ul><li><code>code</code></li></ul>
+  <div class="cell"><div class="sourceCode cell-code"><pre class="sourceCode python"><code class="sourceCode python"><span id="cb1-1"><a href="#cb1-1"></a>plain %s</span></code></pre></div>
+  <div class="cell-output cell-output-stdout"><pre><code>printed</code></pre></div><div class="cell-output cell-output-display"><pre><code>shown</code></pre></div></div>
+  <div class="bz-cards"><div class="bz-card"><b>3</b><span>pairs</span></div></div><p><span class="bz-verdict good">g</span><span class="bz-verdict bad">b</span><span class="bz-verdict warn">w</span></p>
+  <p><span class="bz-token">a</span><span class="bz-token entity">b</span><span class="bz-token target">c</span><span class="bz-count">3 shown</span></p>
+  <div class="bz-table"><table class="table"><thead><tr><th>head</th></tr></thead><tbody><tr><th>row</th><td>cell <code>code</code></td></tr></tbody></table></div>
+  <figure class="bz-chart figure"><figcaption><strong>Chart</strong> caption</figcaption></figure></main></body></html>"""
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ("light", "dark"))
+def test_no_text_is_faint_as_quarto_marks_it(tmp_path, theme):
+    import smalldocs
+    (tmp_path / "assets").mkdir(), (tmp_path / "site_libs").mkdir()
+    shutil.copy(report.book() / "nbs" / "styles.css", tmp_path / "assets")
+    shutil.copy(next(Path(smalldocs.__file__).parent.rglob("bootstrap.min.css")), tmp_path / "site_libs" / "bootstrap.css")
+    page = QUARTO % (" ".join(f"code span.{t} {{ color: #00769E; }}" for t in TOKENS), " ".join(f'<span class="{t}">{t}</span>' for t in TOKENS))
+    if theme == "light": page = page.replace("quarto-dark", "quarto-light").replace("#dfe1e8", "#1f2430").replace("#15171c", "#fff").replace("#a3a9b8", "#5a6070").replace("#00769E", "#003B4F").replace(".65", ".3")
+    (tmp_path / "page.html").write_text(page)
+    texts, found = faint(dom(tmp_path / "page.html", CONTRAST + LATER % "contrast()"))
+    assert texts > 55 and not found, found
 
 
 @needs_browser
