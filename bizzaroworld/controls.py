@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from .facts import InputError
 from .patching import DIRECTIONS
-from .engine import Network, Runs, patch_all
+from .engine import Network, Runs, in_blocks, joined, patch_all
 
 # %% ../nbs/05e_controls.ipynb #c005
 CONTROLS = ("null", "same_category", "other_category", "random_vector", "wrong_position")
@@ -79,21 +79,18 @@ def stray(
     return further(runs, rows)
 
 # %% ../nbs/05e_controls.ipynb #c016
-def givers(net, pairs, pool, name, seed):
-    "The pairs that have this control, their runs, and for each direction the index of the run that gives to each pair."
-    if name in ("same_category", "other_category"):
-        found = lenders(pairs, pool, same=name == "same_category", seed=seed)
-        pairs, found = [p for p, f in zip(pairs, found) if f], [f for f in found if f]
+def givers(net, pairs, lent, name, seed):
+    "The runs of a control, and for each direction the index of the run that gives to each pair; `lent` as `lenders` gives it."
     n = len(pairs)
     tokens = [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs]
     own, other, new = (list(r) for r in (range(2 * n), [*range(n, 2 * n), *range(n)], range(2 * n, 4 * n)))
-    if not pairs or name in ("null", "wrong_position"): every, sources = (Runs(net, tokens) if pairs else None), own if name == "null" else other
+    if name in ("null", "wrong_position"): every, sources = Runs(net, tokens), own if name == "null" else other
     elif name == "random_vector": every, sources = stray(Runs(net, tokens), own, other, seed=seed), new
     else:
-        theirs = [f[d] for d in (0, 1) for f in found]
+        theirs = [f[d] for d in (0, 1) for f in lent]
         every = Runs(net, tokens + [t for _, t in theirs])
         every, sources = lend(every, own, new, [places(p, q) for p, (q, _) in zip(pairs * 2, theirs)]), range(4 * n, 6 * n)
-    return pairs, every, [list(sources[:n]), list(sources[n:])]
+    return every, [list(sources[:n]), list(sources[n:])]
 
 # %% ../nbs/05e_controls.ipynb #c018
 @torch.inference_mode()
@@ -111,7 +108,15 @@ def control(
     "The same patches with the wrong thing in its place, in both directions."
     if name not in CONTROLS: raise InputError(f"unknown control {name!r}: use one of {', '.join(CONTROLS)}")
     if name == "wrong_position" and any(p.site != "knockout" for p in patches): pairs = [p for p in pairs if p.entity_span[1] < p.n_tokens - 1]
-    kept, every, sources = givers(net, pairs, pool or pairs, name, seed)
+    lent = [()] * len(pairs)   # nothing, where nobody has to lend
+    if name in ("same_category", "other_category"): lent = lenders(pairs, pool or pairs, same=name == "same_category", seed=seed)
+    kept, lent = [p for p, f in zip(pairs, lent) if f is not None], [f for f in lent if f is not None]
     if not kept: return [], None
     if name == "wrong_position": patches = [replace(p, position="elsewhere") for p in patches]
-    return kept, patch_all(net, kept, patches, every=every, sources=sources, metrics=metrics, progress=progress)
+    blocks = in_blocks(net, kept, runs=6)   # its own two, two that are lent, two that are made
+    def block(b, some):
+        here = [kept[i] for i in some]
+        every, sources = givers(net, here, [lent[i] for i in some], name, seed)
+        share = (lambda s: progress((b + s) / len(blocks))) if progress else None
+        return patch_all(net, here, patches, every=every, sources=sources, metrics=metrics, progress=share)
+    return kept, joined([(some, block(b, some)) for b, some in enumerate(blocks)])

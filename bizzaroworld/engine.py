@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['STORES', 'KINDS', 'COLUMNS', 'METRICS', 'unwrap', 'Norm', 'rotate', 'Layer', 'project', 'attend', 'Readout',
            'Network', 'padded', 'Runs', 'State', 'state_of', 'plan', 'changed', 'there', 'enter', 'Edits', 'advance',
-           'in_parts', 'on_each_core', 'even', 'climb', 'sweep', 'Patched', 'other_run', 'read_difference',
-           'read_metrics', 'all_metrics', 'patch_all']
+           'in_parts', 'on_each_core', 'even', 'climb', 'sweep', 'Patched', 'other_run', 'read_difference', 'in_blocks',
+           'joined', 'read_metrics', 'all_metrics', 'patch_all']
 
 # %% ../nbs/05_engine.ipynb #c002
 import copy, inspect, threading
@@ -149,6 +149,17 @@ class Network(Readout):
         self.d_model, self.dtype, self.device = self.embed.weight.shape[1], self.embed.weight.dtype, self.embed.weight.device
         here = self.device.type == "cpu"   # a core works best on what its cache holds; a GPU has thousands of cores to feed
         self.budget, self.words = (1024, 1024) if here else (8192, 32768)   # tokens that go through a layer at once, vocabulary rows that are read at once
+        self.memory, self.past = (1_500_000_000, 100_000_000) if here else (6_000_000_000, 2_000_000_000)   # bytes of unpatched runs that are kept, and of their keys and values that are copied, at once
+
+    def bytes_of(self, runs, length):
+        "What unpatched runs of this many tokens take."
+        width = 4 * self.d_model + 2 * self.layers[0].q.weight.shape[0] + 2 * self.layers[0].k.weight.shape[0]
+        return runs * length * width * len(self.layers) * self.dtype.itemsize
+
+    def rows_at_once(self, tokens, length, budget):
+        "How many rows with `tokens` of their own go through a layer at once: few where each has a long past, which is copied."
+        past = 2 * length * self.layers[0].k.weight.shape[0] * self.dtype.itemsize
+        return max(1, min(budget // tokens, self.past // past))
 
     def rope(self, length):
         "Cosines and sines `[1, length, d_head]` of each kind of layer."
@@ -383,12 +394,13 @@ def climb(net, runs, rows, budget, progress=None):
     "`sweep` on one core, or on one GPU."
     final = torch.empty(len(rows), net.d_model, dtype=net.dtype, device=net.device)
     rope, levels = net.rope(runs.length), len(net.layers)
-    groups = [(n, (rows[:, 0] == n).nonzero()[:, 0]) for n in rows[:, 0].unique().tolist()]
+    room = max(budget, net.memory // (8 * net.d_model * net.dtype.itemsize))   # tokens of rows that are under way
+    groups = [(n, part) for n in rows[:, 0].unique().tolist() for part in (rows[:, 0] == n).nonzero()[:, 0].split(max(1, room // n))]
     for done, (n, where) in enumerate(groups):
         mine, entry = rows[where], rows[where, 1].contiguous()
         x = torch.empty(len(where), n, net.d_model, dtype=net.dtype, device=net.device)
         bounds = torch.searchsorted(entry, torch.arange(levels + 2)).tolist()
-        size = max(1, budget // n)
+        size = net.rows_at_once(n, runs.length, budget)
         for level in range(levels + 1):
             new, stop = bounds[level], bounds[level + 1]
             if stop > new: enter(net, runs, x[new:stop], mine[new:stop], level, budget)
@@ -428,6 +440,29 @@ def read_difference(net, final, ids):
     "LD `[row]` from the residual stream `[row, d_model]` after the last layer, on the CPU."
     logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))] or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
+
+# %% ../nbs/05_engine.ipynb #c045c
+def in_blocks(
+    net:Network, # the model
+    pairs, # list of `Pair`
+    *,
+    runs:int=2, # runs that are kept for each pair
+)->list: # lists of indices into `pairs`
+    "Which pairs' runs are kept at the same time."
+    parts, tokens = [[]], [p.n_tokens for p in pairs]
+    if net.bytes_of(runs * len(pairs), max(tokens, default=0)) <= net.memory: return [list(range(len(pairs)))]
+    for i in sorted(range(len(pairs)), key=tokens.__getitem__):
+        if parts[-1] and net.bytes_of(runs * (len(parts[-1]) + 1), tokens[i]) > net.memory: parts.append([])
+        parts[-1].append(i)
+    return [sorted(part) for part in parts]
+
+def joined(
+    parts, # `(indices of the pairs, Patched)`, every pair once
+)->Patched:
+    "The results of all pairs, in their order."
+    order = torch.tensor([i for some, _ in parts for i in some]).argsort()
+    all_of = lambda name, axis: torch.cat([getattr(p, name) for _, p in parts], axis).index_select(axis, order)
+    return Patched(all_of("ld", 1), all_of("ld_clean", 0), all_of("ld_corrupt", 0), None if parts[0][1].metrics is None else all_of("metrics", 1))
 
 # %% ../nbs/05_engine.ipynb #c047
 METRICS = ("log_probability", "kl_divergence", "rank")
@@ -486,6 +521,12 @@ def patch_all(
 )->Patched:
     "Every patch on every pair in every direction: the numbers of the reference, at the speed of the hardware."
     net = model if isinstance(model, Network) else Network(model)
+    blocks = in_blocks(net, pairs) if every is None and sources is None else []
+    if len(blocks) > 1:
+        def block(some, done):
+            share = (lambda s: progress((done + s * len(some)) / len(pairs))) if progress else None
+            return patch_all(net, [pairs[i] for i in some], patches, directions=directions, metrics=metrics, budget=budget, progress=share)
+        return joined([(some, block(some, sum(map(len, blocks[:b])))) for b, some in enumerate(blocks)])
     if every is None: every = Runs(net, [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs])
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device).reshape(-1, 2)
     unpatched = read_difference(net, every.final()[:2 * len(pairs)], ids.repeat(2, 1))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESIDUAL', 'EXPERIMENTS', 'WINDOWS', 'MAPPED', 'COLUMNS', 'CONTROLLED', 'BOTH', 'patches_of', 'shape_of',
-           'knockouts_of', 'routes_of', 'maps_of', 'described', 'tidy', 'run_experiments', 'run_maps', 'run_routes',
-           'elsewhere', 'run_control', 'random_heads', 'noise_floor']
+           'knockouts_of', 'routes_of', 'maps_of', 'described', 'refuse_overflow', 'tidy', 'run_experiments',
+           'run_maps', 'run_routes', 'elsewhere', 'run_control', 'random_heads', 'noise_floor']
 
 # %% ../nbs/06_experiments.ipynb #c002
 from dataclasses import replace
@@ -72,6 +72,21 @@ def described(patches, name, control):
         columns=["experiment", "site", "layer", "head", "position", "window"])
     return about.assign(model=name, control=control).astype({"head": "Int64", "control": "string"})
 
+# %% ../nbs/06_experiments.ipynb #c030c
+def refuse_overflow(
+    pairs, # list of `Pair`
+    patches, # list of `(experiment, Patch)`
+    result, # `Patched`, of these pairs and patches in `DIRECTIONS`
+):
+    "Stop where a run overflowed, with the first pair, site and layer."
+    for name, unpatched in (("clean", result.ld_clean), ("corrupt", result.ld_corrupt)):
+        for pair, ld in zip(pairs, unpatched.tolist()):
+            if not np.isfinite(ld): raise OverflowError(f"LD of the {name} run of pair {pair.battery_idx} is {ld}: the run overflowed; use bfloat16 or float32")
+    for d, i, j in (~result.ld.isfinite()).nonzero()[:1].tolist():
+        p = patches[j][1]
+        raise OverflowError(f"LD of pair {pairs[i].battery_idx} is {result.ld[d, i, j]} after {DIRECTIONS[d]} {p.site} at layer {p.layer}"
+                            f"{'' if p.head is None else f', head {p.head}'}, position {p.position}: the run overflowed; use bfloat16 or float32")
+
 # %% ../nbs/06_experiments.ipynb #c032
 def tidy(
     name:str, # the model's
@@ -82,6 +97,7 @@ def tidy(
     control:str|None=None, # the control's name, where it is one
 )->pd.DataFrame: # columns as in `COLUMNS`
     "The rows of the study's table, one for each patch on each pair."
+    if pairs: refuse_overflow(pairs, patches, result)
     about, parts = described(patches, name, control), []
     for d, direction in enumerate(DIRECTIONS):
         for i, pair in enumerate(pairs):
@@ -168,7 +184,7 @@ def random_heads(
 )->pd.DataFrame: # rows of the same table, control `random_head`, without the head's number
     "For each pair, direction and layer one head of experiment 4F, drawn from all but the layer's strongest."
     rows = table[(table.experiment == "4F") & table.control.isna()]
-    means = rows[rows.direction == "noising"].groupby(["layer", "head"]).effect.mean().abs()
+    means = rows[rows.direction == "noising"].groupby(["layer", "head"]).effect.mean().abs().fillna(0)   # where no pair has a difference to move, all are alike
     best = means.groupby(level="layer").idxmax()
     rows = rows[~pd.MultiIndex.from_frame(rows[["layer", "head"]]).isin(list(best))]
     drawn = rows.sample(frac=1, random_state=seed).drop_duplicates(["battery_idx", "direction", "layer"]).sort_index()

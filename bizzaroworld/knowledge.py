@@ -7,6 +7,7 @@ __all__ = ['final_logits', 'baselines', 'candidates', 'triage', 'Chosen', 'choos
 
 # %% ../nbs/05f_knowledge.ipynb #n002
 from dataclasses import dataclass
+import numpy as np
 import pandas as pd
 import torch
 from .facts import InputError, load_facts, load_templates, make_pairs
@@ -20,14 +21,17 @@ from .engine import Network, Runs
 @torch.inference_mode()
 def final_logits(
     net:Network, # the model
-    tokens, # list of token-id sequences
+    tokens, # list of token-id sequences, the shortest first
     *,
     batch:int=32, # prompts at once; bounds memory, since each row has the whole vocabulary
 ): # yields float32 logits `[prompt, vocab]` in batches
     "Logits of the whole vocabulary at the last token of each prompt."
-    for start in range(0, len(tokens), batch):
-        normed = net.norm(Runs(net, tokens[start:start + batch]).final())
-        yield net.cap(net.unembed(normed).float())
+    part = []
+    def read(): return net.cap(net.unembed(net.norm(Runs(net, part).final())).float())
+    for t in tokens:
+        if len(part) == batch or (part and net.bytes_of(len(part) + 1, len(t)) > net.memory): yield read(); part = []
+        part.append(t)
+    if part: yield read()
 
 # %% ../nbs/05f_knowledge.ipynb #n006
 def baselines(
@@ -76,7 +80,8 @@ def triage(
         n_tokens=p.n_tokens, entity_start=p.entity_span[0], entity_stop=p.entity_span[1]) for p in battery.pairs])
     table = (pd.concat([about, baselines(net, battery.pairs) if read is None else read], axis=1)
         .sort_values("total_swing", ascending=False, kind="stable", ignore_index=True))
-    if not table[["ld_clean", "ld_corrupt"]].notna().all().all(): raise ValueError("a baseline is not a number: the run overflowed; use bfloat16 or float32")
+    bad = table[~np.isfinite(table[["ld_clean", "ld_corrupt"]]).all(axis=1)]
+    if len(bad): raise OverflowError(f"LD of pair {bad.battery_idx.iloc[0]} is not finite on an unpatched run: the run overflowed; use bfloat16 or float32")
     table.insert(0, "rank", range(1, len(table) + 1))
     first = ["rank", "battery_idx", "category", "total_swing", "ld_clean", "ld_corrupt", "p_clean_target_on_clean", "p_corrupt_target_on_corrupt",
              "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target", "clean_target_id", "corrupt_target_id"]

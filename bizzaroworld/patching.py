@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['SITES', 'ROUTES', 'OF_A_HEAD', 'IN_WINDOWS', 'POSITIONS', 'DIRECTIONS', 'Patch', 'token_indices', 'target_ids',
-           'wider', 'readout', 'hooked_ld', 'runs', 'hide', 'hooks_of', 'patch_one', 'patch_each', 'noise_floor']
+           'wider', 'readout', 'hooked_ld', 'runs', 'hide', 'hooks_of', 'patch_one', 'patch_each', 'patch_rows',
+           'noise_floor']
 
 # %% ../nbs/04_patching.ipynb #c002
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from jaxtyping import Float
 from .facts import InputError
 from .battery import Pair
-from .models import read_sites, writer
+from .models import read_sites, run_final, writer
 
 # %% ../nbs/04_patching.ipynb #c007
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z")
@@ -107,11 +108,11 @@ def runs(
     return both if direction == "noising" else both[::-1]
 
 # %% ../nbs/04_patching.ipynb #c021
-def hide(tokens):
+def hide(tokens, rows=slice(None)):
     "A hook on attention scores `[row, head, query, key]`: the final query cannot see `tokens`."
     def fn(scores, hook):
         scores = scores.clone()
-        scores[:, :, -1, list(tokens)] = torch.finfo(scores.dtype).min
+        scores[rows, :, -1, list(tokens)] = torch.finfo(scores.dtype).min
         return scores
     return fn
 
@@ -120,11 +121,12 @@ def hooks_of(
     pair:Pair, # the prompts
     patch:Patch, # what to overwrite
     source, # activations of the giving run, as `read_sites` gives them
+    rows=slice(None), # which rows of the batch, a slice or one index
 )->list: # (hook name, function)
     "The hooks that make a patch."
     layers, tokens = patch.layers(model.cfg.n_layers), token_indices(patch.position, pair)
-    if patch.site == "knockout": return [(f"blocks.{l}.attn.hook_attn_scores", hide(tokens)) for l in layers]
-    return [hook for l in layers for hook in writer(model, patch.site, l, tokens, source[(patch.site, l)], head=patch.head)]
+    if patch.site == "knockout": return [(f"blocks.{l}.attn.hook_attn_scores", hide(tokens, rows)) for l in layers]
+    return [hook for l in layers for hook in writer(model, patch.site, l, tokens, source[(patch.site, l)], head=patch.head, rows=rows)]
 
 # %% ../nbs/04_patching.ipynb #c024
 def patch_one(
@@ -154,6 +156,27 @@ def patch_each(
         source = read_sites(model, runs(pair, direction)[1])
         rows.append([patch_one(model, pair, p, direction=direction, source=source) for p in patches])
     return torch.tensor(rows).reshape(len(rows), len(patches))
+
+# %% ../nbs/04_patching.ipynb #r002
+@torch.inference_mode()
+def patch_rows(
+    model, # a bridge
+    pair:Pair, # the prompts
+    patches, # list of `Patch`
+    *,
+    direction:str="noising", # one of `DIRECTIONS`
+    size:int=60, # rows in each forward
+    itself:bool=False, # the run gives to itself: what then moves is rounding
+)->Float[torch.Tensor, "patch"]: # LD of each patched run, in logits
+    "The reference's numbers with a row of the batch for each patch: hooks of the bridge, full forwards, no cache."
+    base, giving = runs(pair, direction)
+    source, found = read_sites(model, base if itself else giving), []
+    for part in (patches[start:start + size] for start in range(0, len(patches), size)):
+        hooks = [h for i, p in enumerate(part) for h in hooks_of(model, pair, p, source, rows=i)]
+        normed = run_final(model, [base] * len(part), hooks)
+        found.append(readout(model, normed, torch.tensor([target_ids(pair)] * len(part), device=normed.device)).cpu())
+    logits = torch.cat(found)
+    return logits[:, 0] - logits[:, 1]
 
 # %% ../nbs/04_patching.ipynb #c031
 def noise_floor(

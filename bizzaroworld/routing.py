@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids, token_indices
+from .metrics import effect
 from .engine import COLUMNS, Network, Runs, advance, attend, in_parts, project, read_difference
 
 # %% ../nbs/05b_routing.ipynb #c007
@@ -111,6 +112,7 @@ def head_patterns(
     heads, # list of `(layer, head)`
 )->pd.DataFrame: # `battery_idx, category, layer, head, query, key, weight`: a row for each token and each that it may see
     "Attention weights of some heads between all tokens of each clean prompt."
+    if not pairs: raise InputError("no prompt is short enough for a picture of its attention: give one of fewer tokens")
     runs, rows = Runs(net, [p.clean_tokens for p in pairs]), []
     position = torch.arange(runs.length, device=net.device).expand(len(pairs), -1)
     for level, head in heads:
@@ -301,7 +303,7 @@ def climb(
             for name, value in known.items(): table[:, COLUMNS.index(name)] = value
             x, rows = (new, table) if x is None else (torch.cat([x[:, -new.shape[1]:], new]), torch.cat([rows, table]))
         if x is not None and level < len(net.layers):
-            in_parts(lambda a, z: advance(net, runs, rope, x[a:z], rows[a:z], level), len(x), max(1, budget // x.shape[1]))
+            in_parts(lambda a, z: advance(net, runs, rope, x[a:z], rows[a:z], level), len(x), net.rows_at_once(x.shape[1], runs.length, budget))
     return x[:, -1]
 
 # %% ../nbs/05b_routing.ipynb #c051
@@ -326,7 +328,7 @@ def follow(net, runs, pairs, who, kind, place, budget):
     start, stop = (torch.tensor([tokens_of[i][e] + (e < 0) for i in who.pair], dtype=torch.long, device=net.device) for e in (0, -1))
     tokens, paths, finals = runs.lengths[column["base"]] - start, [], []
     for n in tokens.unique().tolist():
-        for rows in (tokens == n).nonzero()[:, 0].split(max(1, budget // n)):
+        for rows in (tokens == n).nonzero()[:, 0].split(net.rows_at_once(n, runs.length, budget)):
             position = start[rows, None] + torch.arange(n, device=net.device)
             patched, some = position < stop[rows, None], {c: v[rows] for c, v in column.items()}
             change = sent(net, runs, **some, position=position, patched=patched)
@@ -351,7 +353,7 @@ def _paths(pairs, who, table, unpatched, patched):
     about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs], columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
     return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], position=table.position, receiver=table.receiver,
         layer=table.to_layer.astype("Int64"), head=table.to_head.astype("Int64"), control=who.control,
-        ld_patched=patched, effect=(patched - run) / (other - run))
+        ld_patched=patched, effect=effect(*map(torch.tensor, (patched, run, other))).numpy())
 
 # %% ../nbs/05b_routing.ipynb #c057
 @torch.inference_mode()
