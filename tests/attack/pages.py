@@ -194,7 +194,7 @@ UNLUCKY = {
     "truths": (counted(1, target="True").assign(category="True", corrupt_target=" False"), dict(layers=2, heads=2, steps=60)),
     "same": (counted(6, categories=3), dict(alike=tuple(f"e{i}" for i in range(0, 12, 2)), steps=0)),
     "quick": (counted(4, categories=2), dict(quick=True, steps=60)),
-    "long": (counted(3, categories=3, words=100), dict(heads=4, steps=30)),
+    "long": (counted(3, categories=3, words=60), dict(heads=4, steps=30)),
     "many": (counted(150, categories=150), dict(steps=60)),
-    "all": (counted(4, categories=2).assign(category=["all", "all", "", "NA"]), dict(steps=60)),
+    "all": (counted(4, categories=2).assign(category=["all", "all", "None", "NA"]), dict(steps=60)),
 }
