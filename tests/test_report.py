@@ -1,13 +1,16 @@
 "The report's notebooks, executed by papermill on studies of four pairs: few pairs, and the shapes of the public study's models, are where a report breaks."
-import shutil, subprocess
+import html, json, re, shutil, subprocess
+from pathlib import Path
 from types import SimpleNamespace
 
+import nbformat
 import pandas as pd
 import pytest
 
 from bizzaroworld import report
 from bizzaroworld.battery import read_battery
 from bizzaroworld.facts import InputError
+from bizzaroworld.files import LOCK, lock
 from bizzaroworld.models import load
 from bizzaroworld.report import book, run_notebook, run_report
 from bizzaroworld.study import load_study, study
@@ -18,6 +21,7 @@ capitals,The capital of Spain is,The capital of Italy is, Madrid, Rome
 opposites,The opposite of hot is,The opposite of big is, cold, small
 opposites,The opposite of big is,The opposite of long is, small, short
 """
+FIGURE = re.compile(r'<figure class="[^"]*\bbz-chart\b')   # Quarto adds classes of its own
 TWINS = {"gemma-2b": "gemma1", "gemma-3-12b-it": "gemma3_vision"}   # tiny random models of the architectures that the public study used
 
 
@@ -66,6 +70,104 @@ def test_a_report_that_fails_leaves_the_last_one(results, tmp_path, monkeypatch)
     assert not started
 
 
+def little(*sources):
+    "A notebook of these cells, the first of which holds the parameters."
+    cells = [nbformat.v4.new_code_cell(s, metadata=dict(tags=["parameters"]) if not i else {}) for i, s in enumerate(sources)]
+    return nbformat.v4.new_notebook(cells=cells, metadata=dict(kernelspec=dict(name="python3", display_name="Python 3", language="python")))
+
+
+def test_a_parameter_arrives_as_it_is(tmp_path):
+    "Papermill makes numbers of text that looks like one; and every path is a template to it."
+    values = ["1000", "2024_06", "true", "True", "null", "None", "1e5", "nan", "0x10", "-p", "", " a ", "{a}", "'q' \"q\" \\n", "a\nb", "модель", None, True, False, 3, -1, 0.5, 1e20]
+    given = {f"p{i}": v for i, v in enumerate(values)}
+    folder = tmp_path / "{braces} and spaces"
+    folder.mkdir()
+    nbformat.write(little("\n".join(f"{k} = 'not set'" for k in given), f"print([{', '.join(given)}])"), folder / "{x}.ipynb")
+    out = nbformat.read(run_notebook(folder / "{x}.ipynb", folder / "{out}.ipynb", **given), 4)
+    assert eval(out.cells[-1].outputs[0].text) == values
+    assert [type(v) for v in eval(out.cells[-1].outputs[0].text)] == [type(v) for v in values]
+
+
+def test_the_reason_of_a_failed_notebook_is_its_last_error(tmp_path):
+    nbformat.write(little("a = 1", "try: 1/0\nexcept ZeroDivisionError as e: raise ValueError(f'no *pair* in {__import__(\"pathlib\").Path(\"/home/me/studies/a.csv\")}:\\n<b>2</b> rows') from e"), tmp_path / "fails.ipynb")
+    with pytest.raises(RuntimeError) as failed: run_notebook(tmp_path / "fails.ipynb", tmp_path / "out.ipynb", a=2)
+    assert str(failed.value) == "fails.ipynb failed: ValueError: no *pair* in a.csv: <b>2</b> rows"
+
+
+def stand_in(monkeypatch, fails):
+    "Notebooks that are not run: those whose names are given fail half-way, the others are one line."
+    told = {}
+    def run(notebook, out, *, threads=0, **parameters):
+        told[Path(out).name] = dict(parameters, there=sorted(p.name for p in Path(parameters["results"]).iterdir()))
+        note = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {Path(notebook).stem}\n\n> made\n\nmade")], metadata=dict(papermill=dict(parameters=parameters)))
+        Path(out).parent.mkdir(parents=True, exist_ok=True); nbformat.write(note, out)
+        if Path(out).stem in fails: raise RuntimeError("x.ipynb failed: ValueError: <b>no *pair*</b> {{< env HOME >}} in /home/me/a.csv")
+    monkeypatch.setattr(report, "run_notebook", run)
+    return told
+
+
+def text_of(site, page):
+    "What the main part of a page says."
+    return html.unescape(re.sub(r"<[^>]+>", "", re.search(r"(?s)<main.*?</main>", (site / f"{page}.html").read_text())[0]))
+
+
+def half(folder):
+    "A study of two experiments only."
+    patches = pd.read_parquet(folder / "patches.parquet")
+    patches[patches.experiment.isin(["1", "3"])].to_parquet(folder / "patches.parquet")
+
+
+def test_one_unlucky_study_or_notebook_leaves_its_reason_and_the_others_are_made(results, tmp_path, monkeypatch):
+    there, proc, site = tmp_path / "results", tmp_path / "proc", tmp_path / "site"
+    good = "a#b%20 *c*"   # a folder's name that is no file's name, no link and no Markdown
+    for name in (good, "half", "damaged", "empty", "listed"): shutil.copytree(results / "results" / "gemma-2b", there / name)
+    half(there / "half")
+    (there / "damaged" / "patches.parquet").write_bytes(b"PAR1 and no more"); (there / "empty" / "run.json").write_text("{}"); (there / "listed" / "run.json").write_text("[1]")
+    (there / "shared").mkdir(); (proc / "_executed").mkdir(parents=True); (proc / "_executed" / "study-old.ipynb").write_text("{}")
+    study_page, routes = (Path(report.page_file(kind, good)).stem for kind in ("study", "routes"))
+    told = stand_in(monkeypatch, {routes, "compare", "battery"})
+    with pytest.raises(RuntimeError) as failed: run_report(results=there, site=site, proc=proc)
+    assert len(str(failed.value)) < 480 and "\n" not in str(failed.value) and str(failed.value).startswith("7 pages could not be made") and "compare" in str(failed.value)
+    assert told["index.ipynb"]["there"] == [good, "shared"] and not (proc / "_shown").exists() and sorted(p.name for p in there.iterdir()) == sorted([good, "half", "damaged", "empty", "listed", "shared"])
+    for page in (routes, "compare", "battery"):
+        assert "ValueError: <b>no *pair*</b> {{< env HOME >}} in a.csv" in text_of(site, page) and "could not be made" in text_of(site, page)
+    assert "made" in text_of(site, study_page) and "could not" not in text_of(site, study_page) and good in text_of(site, study_page)
+    for page, why in {"study-half": "half lacks experiment 2A, 2B, 4, 4F", "study-damaged": "damaged", "study-empty": "run.json", "study-listed": "run.json cannot be read"}.items():
+        assert why in text_of(site, page) and "/" not in why and str(tmp_path) not in (site / f"{page}.html").read_text(), page
+    assert not (site / "study-old.html").exists() and not list(site.glob(f"{LOCK}*")) and not list(proc.glob(f"{LOCK}*"))
+    menu = (site / "index.html").read_text()
+    for page in (study_page, routes, "study-half"): assert menu.count(f'href="./{page}.html"') or menu.count(f'href="{page}.html"'), page
+
+
+def test_no_study_that_can_be_shown_is_refused_before_anything_is_done(results, tmp_path, monkeypatch):
+    told = stand_in(monkeypatch, ())
+    for name in ("half", "other"): shutil.copytree(results / "results" / "gemma-2b", tmp_path / "results" / name); half(tmp_path / "results" / name)
+    with pytest.raises(InputError, match="lacks experiment 2A"): run_report(results=tmp_path / "results", site=tmp_path / "site", proc=tmp_path / "proc")
+    assert not told and not (tmp_path / "proc").exists() and not (tmp_path / "site").exists()
+
+
+def test_the_command_ends_with_1_and_one_line(results, tmp_path, monkeypatch):
+    from bizzaroworld.cli import typed
+    stand_in(monkeypatch, {"compare"})
+    monkeypatch.setattr(report, "make_site", lambda proc, site: site / "index.html")
+    monkeypatch.setattr(report, "execute", lambda *words, real=report.execute: real(*words[:2], tmp_path / "proc"))
+    monkeypatch.setattr(report, "alone", lambda proc, site: lock(tmp_path / "proc", "report"))
+    status, said = typed(f"report --results {results / 'results'} --site {tmp_path / 'site'}")
+    assert status == 1 and said.splitlines()[-1].startswith("bizzaroworld: ") and "1 page could not be made" in said.splitlines()[-1] and "compare" in said.splitlines()[-1]
+
+
+def test_two_reports_at_once_do_not_mix(results, tmp_path, monkeypatch):
+    told = stand_in(monkeypatch, ())
+    for held in ("proc", "site"):
+        with lock(tmp_path / held, "report"), pytest.raises(InputError, match=rf"{held} is in use by process \d+ .*report"):
+            run_report(results=results / "results", site=tmp_path / "site", proc=tmp_path / "proc")
+    assert not told
+    run_report(results=results / "results", site=tmp_path / "site", proc=tmp_path / "proc")
+    with lock(tmp_path / "proc", "report"), pytest.raises(InputError, match="in use"): report.render_site(site=tmp_path / "site", proc=tmp_path / "proc")
+    (tmp_path / "site" / "mine.txt").touch()   # in a folder of ours: it goes with the next site
+    assert report.render_site(site=tmp_path / "site", proc=tmp_path / "proc").is_file() and not (tmp_path / "site" / "mine.txt").exists()
+
+
 def test_the_notebook_makes_the_study_that_it_shows(results):
     s = load_study(results / "results" / "gemma-3-12b-it")
     assert s.run["model"] == "gemma-3-12b-it" and s.run["counts"]["pairs_patched"] == 4 and set(s.tables) == {"patterns", "attention", "attribution", "paths", "circuit", "lens"}
@@ -79,8 +181,8 @@ def test_a_report_of_four_pairs_on_the_twins(results, monkeypatch):
     assert {"index.html", "compare.html", "battery.html", "performance.html", *(f"{page}-{twin}.html" for page in ("study", "routes") for twin in TWINS)} <= set(pages)
     for twin in TWINS:
         where, how = pages[f"study-{twin}.html"], pages[f"routes-{twin}.html"]
-        assert "In plain words" in where and where.count('<figure class="bz-chart"') >= 15 and "controls" in where
-        assert how.count('<figure class="bz-chart"') >= 8
+        assert "In plain words" in where and len(FIGURE.findall(where)) >= 15 and "controls" in where
+        assert len(FIGURE.findall(how)) >= 8
         # the weights are not where a report of this name would look for them: the pages are drawn from the study alone
         assert how.count('"AttentionHeads"') >= 2 and how.count('"ColoredTokens"') >= 3 and "Left out" not in how
     for i in range(1, 18): assert f"<td>P{i}</td>" in pages["index.html"], f"P{i} has no verdict on the front page"

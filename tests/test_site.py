@@ -1,6 +1,7 @@
 "The built site in a real browser with the network off: every picture is drawn, and nothing is fetched from elsewhere."
 import html, json, re, shutil, subprocess
 from pathlib import Path
+from urllib.parse import unquote
 
 import nbformat
 import pandas as pd
@@ -35,6 +36,9 @@ def notebook(title, *shown):
     return nbformat.v4.new_notebook(cells=cells)
 
 
+ODD = "a#b%20?c *d* _e_ <b>f<b> 'g' \"h\" {{< env HOME >}} &amp; модель"   # what a folder may be called
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     "A small site: hand-made reports beside the real chapters."
@@ -45,8 +49,12 @@ def site(tmp_path_factory):
     nbformat.write(notebook("Index", charts.handover(table)), executed / "index.ipynb")
     nbformat.write(notebook("Study", charts.handover(table), charts.handover(table), charts.category_map(table), charts.damage_scatter(table, against="total_swing"),
         charts.attention_view(["<bos>", "▁France", "</script>"], [three], ["L1 H0"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
-    for name in ("compare", "battery"):
+    for name in ("compare", "battery", "performance"):
         nbformat.write(notebook(name), executed / f"{name}.ipynb")
+    odd = notebook("Study")
+    odd.cells.append(nbformat.v4.new_markdown_cell("A zebra."))
+    odd.metadata["papermill"] = dict(parameters=dict(results=f"results/{ODD}"))
+    nbformat.write(odd, executed / report.page_file("study", ODD))
     report.render_site(site=folder / "site", proc=folder / "proc")
     return folder / "site"
 
@@ -60,6 +68,9 @@ def dom(page, script=""):
     try: return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     finally:
         if script: opened.unlink()
+
+
+LATER = "addEventListener('load', () => setTimeout(() => { %s }, 500))"
 
 
 def figures(text):
@@ -78,6 +89,21 @@ def test_nothing_is_fetched_from_elsewhere(site):
         assert not fetched, f"{page.name}: {fetched}"
     for style in site.rglob("*.css"):
         assert not re.search(r"""(?i)@import\s+(?:url\()?["']?(?:https?:)?//|url\(["']?(?:https?:)?//""", style.read_text()), style.name
+
+
+def test_every_link_of_a_page_leads_somewhere(site):
+    "Names of files are quoted once: a folder of results may be called anything."
+    for page in site.glob("*.html"):
+        for href in re.findall(r"""<a\b[^>]*\bhref="([^"#?]+)[^"]*\"""", page.read_text()):
+            if not re.match(r"[a-z]+:|//", href): assert (site / unquote(html.unescape(href))).exists(), f"{page.name}: {href}"
+
+
+@needs_browser
+def test_the_name_of_a_folder_reads_letter_by_letter(site):
+    page = Path(report.page_file("study", ODD)).with_suffix(".html").name
+    typed = "const box = document.querySelector('.smalldocs-search input'); box.value = 'zebra'; box.dispatchEvent(new Event('input')); setTimeout(() => { document.body.dataset.seen = JSON.stringify({title: document.title, head: document.querySelector('h1').textContent, menu: [...document.querySelectorAll('#quarto-sidebar a')].map(a => a.textContent.trim()), found: [...document.querySelectorAll('.search-result-title')].map(a => a.textContent)}); }, 1000);"
+    seen = json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / page, LATER % typed))[1]))
+    assert seen["head"].strip() == ODD and ODD in seen["title"] and ODD in seen["menu"] and ODD in seen["found"], seen
 
 
 def test_no_directive_and_no_record_leaks(site):
@@ -123,9 +149,6 @@ def test_tokens_and_attention_are_drawn(site):
     assert len(set(re.findall(r"background-color: (rgb[^;]+);", tokens))) == 3     # effects 0, 1 and 0.1
     painted = [int(n) for n in re.findall(r'data-colours="(\d+)"', attention)]
     assert "L1 H0" in attention and len(painted) == 2 and min(painted) >= 4, painted  # small and large; the weights 1, .5, .3, .2, 0
-
-
-LATER = "addEventListener('load', () => setTimeout(() => { %s }, 500))"
 
 
 @needs_browser
