@@ -60,22 +60,18 @@ def test_a_named_entity_that_fits(tiny, entity):
 
 def test_targets_without_a_space(real):
     for t in real.values():
-        i, text, note = target_id(t, " Paris")
-        assert t.decode([i]) == " Paris" and note == ""
+        for written in (" Paris", "Paris"):
+            i, text, fault = target_id(t, written, "The capital of France is")
+            assert (t.decode([i]), text, fault) == (" Paris", " Paris", "")
     joined = align(pd.DataFrame([{**ROW, "clean_prompt": "The capital of France is", "corrupt_prompt": "The capital of Greece is",
                                   "clean_target": "Stuttgart", "corrupt_target": " Athens"}]), real["gemma-3-270m"])
     assert len(joined) + len(joined.dropped) == 1
 
 def test_a_target_that_needs_its_space_is_read_with_one(tiny):
-    class NoBare:   # a tokenizer that knows the words only after a space
-        def __init__(self, t): self.t = t
-        def __getattr__(self, name): return getattr(self.t, name)
-        def __call__(self, text, **k):
-            out = self.t(text, **k)
-            if text and not text[0].isspace() and text in ("paris", "tokyo"): out.input_ids = [self.t.unk_token_id]
-            return out
-    battery = align(pd.DataFrame([{**ROW, "clean_target": "paris"}]), NoBare(tiny["llama"]))
-    assert battery.pairs[0].clean_target == " paris" and "row 0: target 'paris' is read with a leading space" in battery.notes[0]
+    battery = align(pd.DataFrame([{**ROW, "clean_target": "paris"}]), tiny["llama"])
+    assert battery.pairs[0].clean_target == " paris"
+    assert battery.notes.values.tolist() == [[0, "clean_target", "paris", " paris",
+        "clean_target 'paris' is read as ' paris', with the space that parts it from the prompt"]]
 
 def test_align_keeps_the_index_of_the_table(tiny):
     table = pd.DataFrame([{**ROW, "corrupt_target": " paris"}, ROW, {**ROW, "corrupt_prompt": ROW["clean_prompt"]}], index=[7, 7, 9])
@@ -132,14 +128,14 @@ def test_words_that_pandas_takes_for_nothing_survive(tmp_path):
 HEAD = ",".join(COLUMNS)
 BAD = {
     "empty.csv": (b"", "empty"), "blank.csv": (b" \n\n", "empty"), "head.csv": (HEAD.encode(), "no pairs"), "cols.csv": (b"a,b\n1,2", "no column"),
-    "noise.csv": (bytes(range(256)) * 4, "not UTF-8"), "zeros.csv": (bytes(64), "not a text file"), "ragged.csv": (f"{HEAD}\n{'x,' * 9}x\nx,y\n".encode(), "CSV|empty|column"),
-    "hole.csv": (f"{HEAD}\na,b,c,,e".encode(), "row 0: clean_target is empty"), "short.csv": (f"{HEAD}\na,b,c".encode(), "row 0: clean_target is"),
+    "noise.csv": (bytes(range(256)) * 4, "not UTF-8"), "zeros.csv": (bytes(64), "not a text file"), "ragged.csv": (f"{HEAD}\n{'x,' * 9}x\nx,y\n".encode(), "row 0 has 10 fields and the header 5"),
+    "hole.csv": (f"{HEAD}\na,b,c,,e".encode(), "row 0: clean_target is empty"), "short.csv": (f"{HEAD}\na,b,c".encode(), "row 0 has 3 fields and the header 5"),
     "quote.csv": (f'{HEAD}\n"a,b,c'.encode(), "not a CSV|row 0"),
     "cut.json": (json.dumps([ROW]).encode()[:-20], "not whole JSON"), "empty.json": (b"", "empty"), "list.json": (b"[]", "no column|no pairs"),
     "object.json": (json.dumps(ROW).encode(), "list of objects"), "numbers.json": (b"[1, 2]", "list of objects"), "text.json": (b'"x"', "list of objects"), "null.json": (b"null", "list of objects"),
     "type.json": (json.dumps([ROW, {**ROW, "clean_prompt": 5}]).encode(), "row 1: clean_prompt is 5, not text"),
-    "none.json": (json.dumps([{**ROW, "corrupt_target": None}]).encode(), "row 0: corrupt_target is None"),
-    "lost.json": (json.dumps([ROW, {"category": "x"}]).encode(), "row 1: clean_prompt is nan"),
+    "none.json": (json.dumps([{**ROW, "corrupt_target": None}]).encode(), "row 0: corrupt_target is missing"),
+    "lost.json": (json.dumps([ROW, {"category": "x"}]).encode(), "row 1: no column clean_prompt"),
     "nested.json": (json.dumps([{**ROW, "category": {"a": 1}}]).encode(), "row 0: category is"), "deep.json": (b"[" * 100000, "not whole JSON"),
 }
 
