@@ -151,28 +151,33 @@ def wrongs(page, notebook, texts):
     return said
 
 
-def run_pages(results, proc, only=("study", "routes", "compare", "battery", "index")):
-    "Execute the pages of all studies; the executed notebook of each, or the reason why it failed."
+PAGES = ("study", "routes", "compare", "battery", "index")
+
+
+def run_pages(results, proc, only=PAGES, skip=()):
+    "Execute the pages of all studies but those whose own pages are skipped: `(kind, model, file)` and the executed notebook, or the reason why it failed."
     from concurrent.futures import ThreadPoolExecutor
     from bizzaroworld import report
-    jobs = [j for j in report.report_jobs(Path(results), Path(proc)/"_executed") if Path(j[0]).name in only]
+    jobs = [j for j in report.report_jobs(Path(results), Path(proc)/"_executed") if Path(j[0]).name in only and j[2].get("model") not in skip]
     def run(job):
         notebook, out, parameters = job
+        page = Path(notebook).name, parameters.get("model", ""), out.stem
         try: report.run_notebook(report.book()/f"nbs/{notebook}.ipynb", out, threads=1, **parameters)
-        except Exception as e: return out.stem, f"{type(e).__name__}: {e}"
-        return out.stem, json.loads(out.read_text(encoding="utf-8"))
+        except Exception as e: return page, f"{type(e).__name__}: {e}"
+        return page, json.loads(out.read_text(encoding="utf-8"))
     with ThreadPoolExecutor(2) as pool: return dict(pool.map(run, jobs))
 
 
-def texts_of(page, studies):
+def texts_of(kind, model, studies):
     "The texts from outside that a page of these studies shows."
-    own = [s for s in studies if page.endswith(s.run["model"])] or studies
+    own = [s for s in studies if s.run["model"] == model] or studies
     names = [s.run["model"] for s in own]
-    rows = [r for s in own for r in s.triage.head(10 if page.startswith("study") else 10**6).itertuples()]
-    if page == "battery": return names + [getattr(r, k) for r in rows for k in KEY]
-    if page.startswith("study"): return names + [getattr(r, k) for r in rows for k in KEY if k != "corrupt_prompt"]
-    if page.startswith("routes"): return names + [s.triage.set_index("battery_idx").clean_prompt[i] for s in own for i in s.tables["patterns"].battery_idx.unique()]
-    return names
+    rows = [r for s in own for r in s.triage.head(10 if kind == "study" else 10**6).itertuples()]
+    if kind == "battery": return names + [getattr(r, k) for r in rows for k in KEY]
+    if kind == "study": return names + [getattr(r, k) for r in rows for k in KEY if k != "corrupt_prompt"]
+    if kind != "routes" or "patterns" not in own[0].tables: return names
+    shown = own[0].triage.set_index("battery_idx")
+    return names + [shown[k][i] for i in own[0].tables["patterns"].battery_idx.unique() for k in ("clean_prompt", "clean_target")]
 
 
 def counted(n, *, categories=1, words=3, category="c{}", target="t{}", entity="e{}"):
@@ -198,3 +203,49 @@ UNLUCKY = {
     "many": (counted(150, categories=150), dict(steps=60)),
     "all": (counted(4, categories=2).assign(category=["all", "all", "None", "NA"]), dict(steps=60)),
 }
+
+
+PIECES = ["<script>", "</script>", "<!--", "-->", f"<img/src=x/onerror={RUN}>", "<b>", "*", "**", "_", "__", "`", "```", "$", "$$", "{{<", ">}}", "{=html}", ":::", "|", "[a](b)",
+    "![", "&lt;", "&", "#", "'", '"', "\\", "~~", "^", "1.", "-", "+", "=", "@", "a", "b", "Z", "9", "é", "東", "\u200d", "🙂", "\u202e"]
+
+
+def random_rows(rng, count):
+    "Rows of a battery of random pieces of markup; each word is another one."
+    made = set()
+    def word():
+        while (w := "".join(rng.choices(PIECES, k=rng.randint(1, 4))).replace("{}", "")) in made or w.isspace() or w.startswith("@"): pass
+        made.add(w); return w
+    frame = lambda: " ".join([word(), word(), "{}", word()])
+    return [(" ".join([word(), word()]), frame(), word(), word(), word(), word()) for _ in range(count)]
+
+
+def opened(root, skip=()):
+    "Run and open every page of the studies below a folder: how many, and what is wrong."
+    from bizzaroworld import report
+    from bizzaroworld.results import finished, load_study
+    found = run_pages(root/"results", root/"proc", skip=skip)
+    wrong = [f"{kind}: {one_space(r)[-300:]}" for (kind, _, _), r in found.items() if isinstance(r, str)]
+    if wrong or not BROWSER: return len(found), wrong
+    report.render_site(site=root/"site", proc=root/"proc")
+    studies = [load_study(d) for d in finished(root/"results")]
+    for (kind, model, stem), notebook in found.items():
+        wrong += [f"{kind}: {w}" for w in wrongs(root/"site"/f"{stem}.html", notebook, texts_of(kind, model, studies))]
+    return len(found), wrong
+
+
+def attack(seconds, seed=0, folder=None):
+    "Hostile and unlucky studies through every page, for about so many seconds."
+    import random
+    began, rng, tried, studied, wrong = time.time(), random.Random(seed), 0, 0, []
+    left = lambda: time.time() - began < seconds
+    with tempfile.TemporaryDirectory(dir=folder) as top:
+        def go(names, tables, options, skip=()):
+            nonlocal tried, studied
+            root = Path(top)/f"{studied:03d}"
+            for name, table, more in zip(names, tables, options): tiny_study(root/"results", name, table, **more)
+            n, bad = opened(root, skip); tried += n; studied += len(names); wrong.extend(f"{names[0]}: {w}" for w in bad)
+        go([FOLDER, "b|c"], [battery()] * 2, [dict(alike=ALIKE, steps=150), dict(alike=ALIKE, steps=150, layers=3)], skip=["b|c"])
+        for name, (table, options) in UNLUCKY.items():
+            if left(): go([name], [table], [options])
+        while left(): go([f"r{studied}"], [battery(random_rows(rng, 6))], [dict(steps=60)])
+    return dict(tried=tried, wrong=wrong, studies=studied, browser=bool(BROWSER))
