@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 KEY = ["category", "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target"]
-RUN = "document.documentElement.setAttribute('hacked',1)"    # what each payload would do
+RUN = "document.documentElement.tabIndex=7"    # what each payload would do; no quotes, which a renderer bends
 
 # category, frame of the prompt with the entity as {}, the two entities, the two targets; every word is one token
 HOSTILE = [
@@ -104,7 +104,7 @@ class Seen(HTMLParser):
         self.text = one_space("".join(self.texts))
 
     def handle_starttag(self, tag, attrs):
-        self.hacked |= any(k == "hacked" or k.startswith("on") and "hacked" in (v or "") for k, v in attrs)
+        self.hacked |= any((tag, k, v) == ("html", "tabindex", "7") or k.startswith("on") and "tabIndex" in (v or "") for k, v in attrs)
         if tag not in VOID: self.open.append(tag)
         if tag == "h2": self.headings.append("")
         if tag in ("p", "td", "th", "li", "div", "br", "tr", "h1", "h2", "h3", "text", "button"): self.texts.append(" ")
