@@ -4,17 +4,18 @@
 
 # %% auto #0
 __all__ = ['COLOURS', 'PALETTE', 'DIVERGING', 'SITES', 'LOOK', 'VEGA_MIME', 'GREY', 'titled', 'describe', 'spec_only', 'rows',
-           'curves', 'handover', 'site_curves', 'site_map', 'head_map', 'head_bars', 'phase_histogram', 'triage_bars',
-           'damage_scatter', 'category_map', 'category_forest', 'threshold_chart', 'shared_pairs', 'compare_depth',
-           'TokenView', 'show_token', 'attention_view', 'token_effects']
+           'numbers', 'curves', 'handover', 'site_curves', 'site_map', 'head_map', 'head_bars', 'phase_histogram',
+           'triage_bars', 'damage_scatter', 'category_map', 'category_forest', 'threshold_chart', 'shared_pairs',
+           'compare_depth', 'TokenView', 'show_token', 'token_markup', 'attention_view', 'token_effects']
 
 # %% ../nbs/10_charts.ipynb #c002
-import hashlib, json, textwrap
+import hashlib, json, re, textwrap
 from dataclasses import dataclass
 import altair as alt
 import numpy as np
 import pandas as pd
-from .inference import cluster_bootstrap, head_map as tested_heads
+from .inference import cluster_bootstrap, head_map as tested_heads, measured
+from .words import in_script, number, plain, some, visible
 
 # %% ../nbs/10_charts.ipynb #c008
 COLOURS = {"noising": "#0072B2", "denoising": "#D55E00", "entity": "#0072B2", "final": "#D55E00",
@@ -47,7 +48,7 @@ def describe(
 )->str: # e.g. "60 pairs in 20 categories, gemma-3-270m"
     "How many pairs and categories a table holds, and of which models."
     pairs, models = table.groupby("model").battery_idx.nunique().max(), ", ".join(sorted(table.model.unique()))
-    return f"{pairs} pairs in {table.category.nunique()} categories, {models}"
+    return f"{some(int(pairs), 'pair')} in {some(table.category.nunique(), 'category')}, {models}"
 
 # %% ../nbs/10_charts.ipynb #c013
 VEGA_MIME = "application/vnd.vegalite.v5+json"
@@ -62,7 +63,9 @@ def spec_only(
     return {VEGA_MIME: spec, "text/plain": f"<chart: {title.get('text', '') if isinstance(title, dict) else title}>"}
 
 alt.renderers.register("bizzaroworld", spec_only)
-alt.renderers.enable("bizzaroworld");
+alt.renderers.enable("bizzaroworld")
+# Altair stops at 5,000 rows; a prompt of 100 tokens has 5,050 cells of attention
+alt.data_transformers.disable_max_rows();
 
 # %% ../nbs/10_charts.ipynb #c015
 def rows(
@@ -71,7 +74,8 @@ def rows(
     experiment:str|tuple, # `"1"`, `"2A"`, …, or several
     **equal, # further columns and the value that each must have
 )->pd.DataFrame: # the matching rows, without controls
-    "The rows of an experiment, checked: some are there, all are finite."
+    "The rows of an experiment, of the pairs that have an effect, checked: some are there, all are finite."
+    patches = measured(patches)
     names = (experiment,) if isinstance(experiment, str) else tuple(experiment)
     table = patches[patches.experiment.isin(names) & patches.control.isna()]
     for column, value in equal.items(): table = table[table[column].isin([value] if isinstance(value, str) else list(value))]
@@ -84,15 +88,22 @@ def rows(
     return table
 
 # %% ../nbs/10_charts.ipynb #c018
+def numbers(
+    values, # one number or several
+    digits:int=4, # behind the decimal point
+)->list:
+    "Numbers for the list in a cell, where JSON has no NaN: None where there is none."
+    return [v if np.isfinite(v) else None for v in np.round(np.asarray(values, dtype=float), digits).tolist()]
+
 def _curve_rows(table, by, axis, pairs, seed):
     "One row a curve: the mean of each group with its band, then each pair's own."
     out = []
     for key, group in table.groupby(list(by), sort=False, observed=True):
         wide = group.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
         x = [round(float(group[group.layer == l][axis].iloc[0]), 4) for l in wide.columns]
-        mean, low, high = (np.round(v, 4).tolist() for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=seed))
+        mean, low, high = (numbers(v) for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=seed))
         out.append(dict(zip(by, key), kind="mean", x=x, effect=mean, low=low, high=high))
-        if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=np.round(v, 3).tolist(), low=[], high=[])
+        if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=numbers(v, 3), low=[], high=[])
             for (c, i), v in zip(wide.index, wide.to_numpy())]
     return pd.DataFrame(out)
 
@@ -312,7 +323,7 @@ def damage_scatter(
     tail = " Dashed: damage = −TotalSwing, what a patch that moves everything gives." if line else ""
     return titled(chart, f"Largest damage against {'confidence' if against == 'ld_clean' else 'TotalSwing'}",
         f"{describe(table)}. Experiment {experiment}, noising; largest damage = smallest delta over the layers; "
-        f"r = {f'{r:.3f}'.replace('-', '−')}.{tail}")
+        f"r {'= ' if np.isfinite(r) else 'is '}{number(r, '.3f')}.{tail}")
 
 # %% ../nbs/10_charts.ipynb #c046
 def category_map(
@@ -402,8 +413,8 @@ class TokenView:
     def id(self): return "cv-" + hashlib.sha256(json.dumps([self.element, self.props]).encode()).hexdigest()[:12]
 
     def html(self)->str: # a figure that the site's one script fills
-        "The call alone; `</` is broken up, since a token may close the script."
-        data = json.dumps(dict(element=self.element, props=self.props)).replace("</", "<\\/")
+        "The call alone."
+        data = in_script(dict(element=self.element, props=self.props))
         return f'<div class="bz-tokens" id="{self.id}"><script type="application/json">{data}</script></div>'
 
     def _repr_mimebundle_(self, include=None, exclude=None):
@@ -415,8 +426,13 @@ def show_token(
 )->str: # as a reader should see it
     "A token with its leading space and its line breaks made visible."
     text = token.replace("▁", " ").replace("Ġ", " ").replace("Ċ", "\n")
-    if text.startswith("<") and text.endswith(">"): text = f"⟨{text[1:-1]}⟩"      # circuitsvis would take it for HTML
-    return text.replace("\n", "↵").replace("\t", "⇥").replace(" ", "·") if not text.strip() else text.replace("\n", "↵")
+    text = re.sub(r"^<(\w+)>$", r"⟨\1⟩", text)      # a token that stands for no letters
+    text = text.replace("\t", "⇥").replace(" ", "·") if not text.strip(" \t\n") else text
+    return visible(text.replace("\n", "↵"))
+
+def token_markup(token):
+    "A token as circuitsvis takes it, which writes it as HTML; its hover text shows a harmless one as it is."
+    return plain(token) if "<" in token or "&" in token else token
 
 # %% ../nbs/10_charts.ipynb #c062
 def attention_view(
@@ -435,7 +451,8 @@ def attention_view(
     base = alt.Chart(spots).mark_rect().encode(x=alt.X("source:N", sort=order, title="from"), y=alt.Y("to:N", sort=order, title="to"),
         color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], range=["#ffffff", "#0b4a7f"])), tooltip=["head", "to", "source", "weight"])
     chart = base.properties(width=180, height=180).facet(alt.Facet("head:N", sort=names, header=alt.Header(title=None)), columns=3)
-    return TokenView("AttentionHeads", dict(attention=weights.tolist(), attentionHeadNames=names, tokens=labels),
+    props = dict(attention=weights.tolist(), attentionHeadNames=names, tokens=[token_markup(t) for t in labels])
+    return TokenView("AttentionHeads", props,
         titled(chart, "Attention", "From each token (down) to the tokens it reads (across)."))
 
 # %% ../nbs/10_charts.ipynb #c064
@@ -452,5 +469,6 @@ def token_effects(
         color=alt.Color("effect:Q", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING),
             legend=None)).properties(width="container", height=160)
     return TokenView("ColoredTokens",
-        dict(tokens=labels, values=values, minValue=-limit, maxValue=limit, negativeColor="#d4762c", positiveColor="#3f8fc4"),
+        dict(tokens=[token_markup(t) for t in labels], values=values, minValue=-limit, maxValue=limit,
+            negativeColor="#d4762c", positiveColor="#3f8fc4"),
         titled(chart, "Effect by token", "One token patched at a time."))

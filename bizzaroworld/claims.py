@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from .facts import InputError, data_path
-from .inference import Interval, categories, cluster_bootstrap, correlation, head_map, held_out, mean, median, pair_matrix
+from .inference import Interval, categories, cluster_bootstrap, correlation, head_map, held_out, mean, measured, median, pair_matrix
+from .words import plain
 from .phases import curves, legacy, phase_table, relative_depth, release_arrival
 
 # %% ../nbs/09_claims.ipynb #c005
@@ -75,9 +76,10 @@ def evidence(
     study, # with `triage`, `patches`, `run` and `tables`, as `load_study` gives it
 )->Evidence:
     "Work out what the rules read."
-    noising = study.patches[study.patches.direction == "noising"]
+    patches = measured(study.patches)      # a pair without a swing has no effect to judge by
+    noising = patches[patches.direction == "noising"]
     pairs, phases = release_arrival(noising), phase_table(noising)
-    return Evidence(study.run["model"], int(pairs.n_layers.iloc[0]), study.triage, study.patches, pairs, legacy(study.patches), phases,
+    return Evidence(study.run["model"], int(pairs.n_layers.iloc[0]), study.triage, patches, pairs, legacy(patches), phases,
                     study.run.get("counts", {}), getattr(study, "tables", {}))
 
 # %% ../nbs/09_claims.ipynb #c018
@@ -110,7 +112,8 @@ class Finding(NamedTuple):
 
     def _repr_markdown_(self):
         number = "" if self.found is None else f": {as_text(self.found)}"
-        return f"**{self.verdict}**. {self.measure}{number}. {self.cause}" + (f" *Control*: {self.control}" if self.control else "")
+        control = f" *Control*: {plain(self.control)}" if self.control else ""
+        return f"**{self.verdict}**. {plain(self.measure)}{number}. {plain(self.cause)}{control}"
 
 # %% ../nbs/09_claims.ipynb #c020
 def _cell(name):
@@ -122,13 +125,13 @@ def agrees(
     published:float, # theirs
     *,
     room:float=0, # that the published number may lie outside
-)->str: # `reproduced` or `differs`
+)->str: # `reproduced` or `differs`; `not comparable` where there is no interval
     "Whether a published number lies in our interval."
-    return "reproduced" if found.low - room <= published <= found.high + room else "differs"
+    return "not comparable" if not np.isfinite(found).all() else "reproduced" if found.low - room <= published <= found.high + room else "differs"
 
 def overlaps(found:Interval, low:float, high:float, *, room:float=0)->str:
     "Whether our interval meets a published range."
-    return "reproduced" if found.low - room <= high and low <= found.high + room else "differs"
+    return "not comparable" if not np.isfinite(found).all() else "reproduced" if found.low - room <= high and low <= found.high + room else "differs"
 
 # %% ../nbs/09_claims.ipynb #c023
 # where the patch would be, were it not at the wrong position
@@ -262,7 +265,7 @@ def p10(e):
     pairs, published = _picked(e.triage, "A"), published_number("P10", part="median", depth=True)
     taken, rows = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers), median), e.old[e.old.battery_idx.isin(pairs)]
     found, band = taken(rows), relative_depth(_released(e, rows), e.n_layers).between(13/17, 15/17)
-    return Finding("median legacy release of selection A, relative depth", found, agrees(found, published, room=.5/(e.n_layers - 1)),
+    return Finding("median legacy release of selection A, relative depth", found, agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
         f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of layers 13–15 of 18, "
         f"where the published text puts the release.", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
@@ -321,7 +324,7 @@ def p13(e):
     "Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17, or comes within half of our layer."
     found, row = _phase(e, "storage", "last")
     low, high = sorted(published_number("P13", model=m, depth=True) for m in ("gemma-2b", "gemma-3-12b-it"))
-    return Finding("last layer of storage, relative depth", found, overlaps(found, low, high, room=.5/(e.n_layers - 1)),
+    return Finding("last layer of storage, relative depth", found, overlaps(found, low, high, room=.5/max(e.n_layers - 1, 1)),
         f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the depth.",
         _level(e, row, "entity"))
 
@@ -333,7 +336,7 @@ def p14(e):
         "first layer of readout, relative depth", _level(e, row, "final"))
     if not row.layers:
         return Finding(measure, found, "differs", "In no layer does the input at the final position carry nine tenths of the answer.", control)
-    return Finding(measure, found, overlaps(found, published, 1, room=.5/(e.n_layers - 1)),
+    return Finding(measure, found, overlaps(found, published, 1, room=.5/max(e.n_layers - 1, 1)),
         f"Readout is layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; it is published to begin at {published:.2f} of the depth.", control)
 
 # %% ../nbs/09_claims.ipynb #c047
@@ -525,7 +528,7 @@ def p16(e):
     (state, attention), there = (
         [pair_matrix(e.patches, experiment=x, site=s, direction="noising") for s in ("resid_pre", "attn_out")] for x in ("2A", "2B"))
     found, entity, published = peak_ratio(e, state, attention), peak_ratio(e, *there), published_number("P16")
-    verdict = agrees(found, published) if found.high >= published else "artefact of the method" if entity.estimate > found.estimate else "differs"
+    verdict = agrees(found, published) if not found.high < published else "artefact of the method" if entity.estimate > found.estimate else "differs"
     block = attention.mean().abs().idxmax()
     cause = (f"Read where attention acts, at the final position, resid_pre moves {as_text(e.average(_peak(state)))} at its peak "
         f"and attention of block {block} alone {as_text(e.average(attention[block]))}: "
@@ -579,9 +582,10 @@ def p17(e, others):
     if not others: return Finding("mean release, relative depth", ours["release"], "not comparable", "One model only.", _halves(e))
     for o in others:
         apart = {q: difference(ours[q], b) for q, b in depths(o).items()}
-        worst = max([worst] + [2 * (d.low > .1 or d.high < -.1) or int(d.low < -.1 or d.high > .1)
+        # the comparisons are turned so that a difference without an interval is not taken for agreement
+        worst = max([worst] + [2 * (d.low > .1 or d.high < -.1) or int(not (d.low >= -.1 and d.high <= .1))
             for q, d in apart.items() if q in ("release", "arrival")])
-        far = [q for q, d in apart.items() if d.low < -.1 or d.high > .1]
+        far = [q for q, d in apart.items() if not (d.low >= -.1 and d.high <= .1)]
         said.append(f"Depths less those of {o.model}: " + ", ".join(f"{q} {as_text(d, '+.2f')}" for q, d in apart.items())
             + (f". Not shown to agree within a tenth: {', '.join(far)}." if far else ". All agree within a tenth."))
     if len(others) == 1: said.append("Two models are an agreement, not a trend.")
@@ -687,7 +691,7 @@ def sensitivity(
     def add(choice, variant, t, suffix=""):
         depth = {q: relative_depth(t[q + suffix], t.n_layers.iloc[0]).mean() for q in ("release", "arrival")}
         rows.append(dict(choice=choice, variant=variant, direction=t.direction.iloc[0], n=len(t), **depth))
-    for _, pairs in release_arrival(study.patches).groupby("direction", sort=False):
+    for _, pairs in release_arrival(measured(study.patches)).groupby("direction", sort=False):
         for name in "ABC": add("selection", name, pairs[pairs.battery_idx.isin(_picked(study.triage, name))])
         for share, suffix in ((".5", ""), (".2", "_02"), (".1", "_01")): add("threshold", share, pairs, suffix)
         without = {c: pairs[pairs.category != c] for c in pairs.category.unique()} if pairs.category.nunique() > 1 else {}

@@ -15,9 +15,10 @@ __all__ = ['FOLDED', 'ZERO_DARK', 'LAYER', 'CONTROL_NAMES', 'STUDY', 'CONTROL_CO
 import altair as alt
 import numpy as np
 import pandas as pd
-from .charts import COLOURS, DIVERGING, LOOK, SITES, _curve_rows, describe, rows, show_token, titled
+from .charts import COLOURS, DIVERGING, LOOK, SITES, _curve_rows, describe, numbers, rows, show_token, titled
 from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
+from .words import number, span
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
@@ -328,7 +329,7 @@ def faithful_curve(
             index=["category", "battery_idx"], columns="n_components", values=["left", "whole"])
         values = np.stack([wide["left"].to_numpy(float), wide["whole"].to_numpy(float)], -1)
         band = cluster_bootstrap(values, wide.index.get_level_values(0), statistic=share_left)[1:]
-    return dict(x=f.index.to_numpy().round(5).tolist(), **{k: np.round(v, 4).tolist() for k, v in zip(FOLDED[1:], (f["mean"], *band))})
+    return dict(x=f.index.to_numpy().round(5).tolist(), **{k: numbers(v) for k, v in zip(FOLDED[1:], (f["mean"], *band))})
 
 # %% ../nbs/10d_evidence_charts.ipynb #c042
 def faithfulness_chart(
@@ -346,7 +347,7 @@ def faithfulness_chart(
         y=alt.Y("effect:Q", title="f, share of the answer left", axis=alt.Axis(titlePadding=9)), levels=(0, 1))
     chart = in_panels(layers, "direction", shown, columns=len(shown), size=(460 if len(shown) == 1 else 260, 240))
     area = areas(faithfulness(circuit)).groupby(["direction", "ranking"], sort=False)[["cpr", "cmd"]].mean()
-    said = "; ".join(f"{RANKINGS[r]}{f', {d}' if len(shown) > 1 else ''}: {area.cpr[d, r]:.2f} and {area.cmd[d, r]:.2f}" for d, r in keys[::-1])
+    said = "; ".join(f"{RANKINGS[r]}{f', {d}' if len(shown) > 1 else ''}: {number(area.cpr[d, r])} and {number(area.cmd[d, r])}" for d, r in keys[::-1])
     seeds, parts = circuit[circuit.ranking == "random"].seed.nunique(), circuit.n_components.max()
     return titled(chart, "How few parts leave the answer standing",
         f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other run. "
@@ -365,9 +366,9 @@ def rank_row(lens):
     wide = lens[(lens.run == "clean") & (lens.position == "final")].pivot(
         index=["category", "battery_idx"], columns="layer", values="rank").astype(float)
     found = np.array([cluster_bootstrap(wide[l].to_numpy(), wide.index.get_level_values(0), statistic=median) for l in wide]).T
-    y, high, low = (TOP - np.log10(found)).round(4).tolist()      # the least rank stands highest
+    y, high, low = map(numbers, TOP - np.log10(found))      # the least rank stands highest
     return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high,
-        shown=[f"median rank {m:,.0f} ({a:,.0f} to {b:,.0f})" for m, a, b in found.T])
+        shown=[f"median rank {number(m, ',.0f')} ({span(a, b, ',.0f')})" for m, a, b in found.T])
 
 # %% ../nbs/10d_evidence_charts.ipynb #c047
 def lens_curves(
@@ -384,7 +385,7 @@ def lens_curves(
     cause = cause.assign(panel=cause.position.map(dict(entity=LENS_PANELS["entity_last"], final=LENS_PANELS["final"])), who=PATCH)
     table = pd.concat([lens.assign(effect=own.astype(float), layer=lens.x), cause], ignore_index=True)
     data = _curve_rows(table, ("panel", "who"), "layer", False, 0).assign(real=True)
-    data["shown"] = [[f"{m:.2f} ({a:.2f} to {b:.2f})" for m, a, b in zip(r.effect, r.low, r.high)] for r in data.itertuples()]
+    data["shown"] = [[f"{number(m)} ({span(a, b)})" for m, a, b in zip(r.effect, r.low, r.high)] for r in data.itertuples()]
     return pd.concat([data, pd.DataFrame([rank_row(lens)])], ignore_index=True) if lens["rank"].notna().any() else data
 
 # %% ../nbs/10d_evidence_charts.ipynb #c048

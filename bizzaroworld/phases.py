@@ -130,11 +130,11 @@ def legacy(
 )->pd.DataFrame: # one row for each pair, noising
     "The columns of the public study, by its definitions."
     entity, final = both_curves(patches, value="delta")
-    e, f, half = entity.to_numpy(), final.to_numpy(), entity.shape[1] // 2
+    e, f, half = entity.to_numpy(), final.to_numpy(), max(entity.shape[1] // 2, 1)
     runs = patches.drop_duplicates("battery_idx").set_index("battery_idx").loc[entity.index]
     return pd.DataFrame(dict(category=runs.category, ld_clean=runs.ld_clean, total_swing=runs.ld_clean - runs.ld_corrupt,
         release_legacy=_first(np.abs(e) < 2), drop=_first(np.abs(e) < .2 * np.abs(e[:, :1])), max_damage_layer=e.argmin(1),
-        early_mean=e[:, :half].mean(1), late_mean=e[:, half:].mean(1),
+        early_mean=e[:, :half].mean(1), late_mean=e[:, min(half, e.shape[1] - 1):].mean(1),
         onset=_first(f < -5), worst=f.argmin(1), damage=f.min(1)), index=entity.index).reset_index()
 
 # %% ../nbs/08_phases.ipynb #c031

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from .charts import COLOURS, DIVERGING, TokenView, _map, attention_view, curves, describe, titled
 from .inference import cluster_bootstrap
+from .words import number
 
 # %% ../nbs/10c_routing_charts.ipynb #c008
 def name_of(layer, head): return f"L{layer}H{head}"
@@ -40,7 +41,8 @@ def attention_effect(
 )->alt.LayerChart: # one point a head
     "Attention weight to the entity against the effect of the head."
     table = looking(attention, patches, direction=direction)
-    r = float(np.corrcoef(table.weight, table.effect.abs())[0, 1])
+    varies = table.weight.nunique() > 1 and table.effect.abs().nunique() > 1       # one head does not
+    r = float(np.corrcoef(table.weight, table.effect.abs())[0, 1]) if varies else float("nan")
     strong = table.loc[table.effect.abs().nlargest(named).index]
     base = alt.Chart(table).encode(
         x=alt.X("weight:Q", title="attention weight, final token → entity"),
@@ -53,7 +55,7 @@ def attention_effect(
         "Which heads look at the entity, and which of them matter",
         f"{n}. One point a head: mean attention weight from the final token to the entity (summed over its tokens, mean of both runs) "
         f"and mean effect of its z at the final token (experiment 4F, {direction}); metric: logit difference; "
-        f"correlation of weight and size of effect r = {r:.2f}.")
+        f"correlation of weight and size of effect r {'= ' if varies else 'is '}{number(r)}.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c012
 def pattern_view(

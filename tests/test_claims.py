@@ -178,3 +178,29 @@ def test_legacy_numbers_are_those_of_the_definition():
     assert table.legacy["worst layer"] == pytest.approx(np.mean(worst) / 11) and table.legacy["release"] == pytest.approx(np.median(release) / 11)
     assert table.control["worst layer"] == 0 and table.control["release"] == pytest.approx(12 / 11) and table.control_n["release"] == 0      # −5 logits everywhere
     assert claims.legacy_beside(s, selection="A", control="other_category").n.max() == 15
+
+
+def test_no_interval_is_no_agreement():
+    "Neither with a published number nor with another model: one pair agrees with nothing, and differs from nothing."
+    none = inference.Interval(.5, np.nan, np.nan)
+    assert claims.agrees(none, .5) == claims.agrees(none, 9) == claims.overlaps(none, 0, 1) == "not comparable"
+    many, few = study("many"), study("few")
+    few.patches, few.triage = few.patches[few.patches.battery_idx == 0], few.triage[few.triage.battery_idx == 0]
+    both = {s.run["model"]: claims.evidence(s) for s in (many, few)}
+    for one, other in (("many", "few"), ("few", "many")):
+        found = claims.p17(both[one], [both[other]])
+        assert found.verdict == "not comparable" and "All agree" not in found.cause and "nan" not in found.cause
+    assert set(claims.verdicts([few]).verdict) == {"not comparable"}
+
+
+def test_a_model_of_one_layer_and_a_pair_without_a_difference_are_judged():
+    for s in (study(n_layers=1, release=0), study()):
+        s.patches.loc[s.patches.battery_idx == 7, ["ld_clean", "ld_corrupt", "effect"]] = 2., 2., np.nan
+        table = claims.verdicts([s])
+        assert len(table) == 17 and not (table.cause + table.control).str.contains(r"\bnan\b|\binf\b").any()
+        assert 7 not in claims.evidence(s).pairs.battery_idx.values and len(claims.sensitivity(s))
+
+
+def test_a_name_in_a_cause_is_no_markup():
+    found = claims.p17(claims.evidence(study("a")), [claims.evidence(study("*b* <i>"))])
+    assert "*b* <i>" in found.cause and "*b*" not in found._repr_markdown_() and "<i>" not in found._repr_markdown_()

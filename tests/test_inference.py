@@ -113,3 +113,24 @@ def test_ten_thousand_draws_of_sixty_pairs_are_quick():
 def _frame(values):
     import pandas as pd
     return pd.DataFrame(values)
+
+
+def test_a_pair_without_a_difference_has_no_effect_and_the_others_do():
+    "And what has no effect although there is a difference is a fault, which is refused."
+    import pandas as pd
+    rows = pd.DataFrame([dict(battery_idx=i, category="ab"[i % 2], layer=l, experiment="1", site="resid_pre", position="final", direction="noising", head=None, window=1, control=None,
+        ld_clean=3., ld_corrupt=3. - swing, effect=l / 2 if swing > 1e-6 else bad, delta=0.) for i, (swing, bad) in enumerate([(4, 0), (0, np.nan), (2, 0), (5e-7, np.inf)]) for l in range(3)])
+    assert set(inference.measured(rows).battery_idx) == {0, 2}
+    assert list(inference.pair_matrix(rows, experiment="1").index) == [0, 2] and inference.mean_by_layer(inference.measured(rows))["mean"].tolist() == [0, .5, 1]
+    with pytest.raises(ValueError, match="pair 2 at layer 0 is nan"): inference.pair_matrix(rows.assign(effect=rows.effect.where(rows.battery_idx != 2)), experiment="1")
+    assert inference.measured(rows.drop(columns=["ld_clean"])) is not None
+
+
+def test_statistics_of_nearly_nothing_say_that_they_are_none():
+    import pandas as pd
+    one = pd.DataFrame([[.5], [.4]])
+    p = inference.peak(one, ["a", "b"], draws=100)
+    assert len(p) == 1 and p.may_be_peak.all() and p.share_of_draws.tolist() == [1]      # one layer has no other
+    none = inference.over_pairs(pd.DataFrame(dict(category=[], battery_idx=[], effect=[])))
+    assert np.isnan(none).all() and np.isnan(inference.detectable(1)) and inference.detectable(2) > inference.detectable(3)
+    assert np.isnan(inference.cluster_bootstrap([[1., 2.]], ["a"], statistic=inference.correlation)).all()

@@ -124,3 +124,16 @@ def test_boundaries_of_the_phases_lie_at_nine_tenths():
 @pytest.mark.parametrize("of", [phases.release, phases.arrival])
 def test_curves_that_were_made_by_hand_are_checked_too(of):
     with pytest.raises(ValueError, match="pair 7 has an effect that is not a number"): of(pd.DataFrame([[1, np.nan, 0]], index=[7]))
+
+
+def test_one_layer_and_a_pair_without_a_difference():
+    "A model of one layer has the same early and late mean, and no word of NumPy's; a pair without a difference is left out everywhere."
+    import warnings
+    one = study([[1.], [1.]], [[.2], [.1]])
+    still = study([[np.nan]], [[np.nan]]).assign(battery_idx=9, ld_corrupt=4.)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for rows in (one, pd.concat([one, still], ignore_index=True)):
+            old = phases.legacy(rows)
+            assert old.battery_idx.tolist() == [0, 1] and (old.early_mean == old.late_mean).all()
+            assert phases.release_arrival(rows).release.tolist() == [1, 1] and len(phases.phase_table(rows)) == 3

@@ -1,0 +1,96 @@
+"Pages of hostile text and of unlucky studies: nothing from outside is markup, nothing stops, and no number is none. More of both in `attack/pages.py`."
+import ast, json
+from pathlib import Path
+
+import pytest
+
+from attack import pages
+from bizzaroworld import report
+from bizzaroworld.results import load_study
+from bizzaroworld.words import proven
+
+needs_browser = pytest.mark.skipif(pages.BROWSER is None, reason="no chromium or chrome on the PATH")
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    "Two studies of a hostile battery, every page of the first, and the site."
+    root, more = tmp_path_factory.mktemp("hostile"), dict(alike=pages.ALIKE, steps=150)
+    for name, layers in ((pages.FOLDER, 2), ("b|c", 3)): pages.tiny_study(root / "results", name, pages.battery(), layers=layers, **more)
+    found = pages.run_pages(root / "results", root / "proc", skip=["b|c"])
+    assert len(found) == 5 and not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
+    report.render_site(site=root / "site", proc=root / "proc")
+    return root, found, [load_study(root / "results" / n) for n in (pages.FOLDER, "b|c")]
+
+
+@needs_browser
+@pytest.mark.parametrize("kind", pages.PAGES)
+def test_hostile_text_is_read_letter_by_letter_and_none_of_it_runs(hostile, kind):
+    root, found, studies = hostile
+    (model, stem, shown), = ((*page[1:], r) for page, r in found.items() if page[0] == kind)
+    assert not pages.wrongs(root / "site" / f"{stem}.html", shown, pages.texts_of(kind, model, studies))
+
+
+@needs_browser
+def test_this_test_sees_text_that_runs(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text("<main><h2>a</h2><p>*one* <i>two</i></p><img src=x onerror=\"" + pages.RUN + "\"></main>")
+    said = pages.wrongs(page, dict(cells=[dict(cell_type="markdown", source="## a\n\n## b")]), ["*one*", "<i>two</i>"])
+    assert len(said) == 3 and "ran" in said[0] and "'b'" in said[1] and "<i>two</i>" in said[2]
+
+
+def test_a_pair_without_a_difference_is_named_and_left_out(hostile):
+    _, found, studies = hostile
+    shown = [pages.html.unescape(t) for page, r in found.items() if page[0] == "study" for t in pages.outputs(r)]
+    assert sum("1 pair has the same LD in both runs" in t and "The twin of left* is" in t for t in shown) == 1
+    assert (studies[0].triage.total_swing.abs() < 1e-6).sum() == 1
+
+
+def test_one_pair_in_one_layer_of_one_head_has_all_its_pages(tmp_path):
+    table, options = pages.UNLUCKY["one"]
+    pages.tiny_study(tmp_path / "results", "one", table, **options)
+    found = pages.run_pages(tmp_path / "results", tmp_path / "proc", only=("study", "routes", "index"))
+    assert not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
+    for page, r in found.items():
+        said = " ".join([*pages.outputs(r), *(t for t in pages.outputs(r, "text/html") if "application/json" not in t)])
+        assert "too few pairs for an interval" in said and not pages.re.search(r"(?<!\w)(nan|NaN|inf|<NA>)(?!\w)", said), page
+        assert "NaN" not in json.dumps([o["data"] for c in r["cells"] for o in c.get("outputs", []) if "data" in o]), f"{page}: a picture that no browser reads"
+
+
+def test_the_proof_and_the_notes_stand_on_the_model_s_page():
+    "Where a study has them; the proof is what `run.json` says."
+    cells = "".join("".join(c["source"]) for c in json.loads((report.book() / "nbs/reports/study.ipynb").read_text())["cells"])
+    assert 'proven(run.get("proof"))' in cells and "notes[[" in cells.replace("quoted", "notes")
+    assert proven({}) == "" and "33 patches" in proven(dict(patches=33, largest=2e-6, floor=1e-6)) and "2.0e-06" in proven(dict(patches=1, largest=2e-6))
+
+
+# names and columns that hold text from outside, and calls that give something harmless
+OUTSIDE = {"name", "model", "names", "folder", "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target", "category", "reason", "cause", "control", "published", "battery", "machine",
+    "command", "leak", "e"}
+HARMLESS = {"letters", "named", "page_file", "proven", "len", "some", "int", "span", "spoken", "number", "mean_text", "nunique", "sum", "boxes", "target", "written", "by_head", "name_of", "where", "block_text"}
+SHOWN = {"say", "Markdown", "HTML", "heading"}
+
+
+def raw_texts(tree, more=()):
+    "Pieces of shown f-strings that name text from outside as it is."
+    def called(node): return getattr(node.func, "attr", getattr(node.func, "id", ""))
+    def outside(node):
+        if isinstance(node, ast.Call) and called(node) in HARMLESS: return False
+        if isinstance(node, (ast.comprehension, ast.Compare)): return False       # where it comes from, not what is said
+        if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant): return node.slice.value in OUTSIDE - {"name"}      # a head's
+        if isinstance(node, ast.Subscript): return outside(node.value)
+        if isinstance(node, ast.Attribute): return node.attr in OUTSIDE
+        if isinstance(node, ast.Name): return node.id in OUTSIDE or node.id in more
+        if isinstance(node, ast.IfExp): return outside(node.body) or outside(node.orelse)
+        return any(map(outside, ast.iter_child_nodes(node)))
+    shown = [c for c in ast.walk(tree) if isinstance(c, ast.Call) and called(c) in SHOWN]
+    return sorted({ast.unparse(v) for c in shown for v in ast.walk(c) if isinstance(v, ast.FormattedValue) and not isinstance(v.value, ast.JoinedStr) and outside(v.value)})
+
+
+@pytest.mark.parametrize("page", ["reports/study", "reports/routes", "reports/compare", "reports/performance", "index", "battery"])
+def test_no_page_shows_a_text_from_outside_as_it_is(page):
+    cells = [c for c in json.loads((report.book() / f"nbs/{page}.ipynb").read_text())["cells"] if c["cell_type"] == "code"]
+    called = ["n"] if page in ("reports/compare", "battery") else []      # a model, on these pages
+    assert not [t for c in cells for t in raw_texts(ast.parse("".join(c["source"])), called)]
+    assert not any("html.escape" in "".join(c["source"]) for c in cells), "words.plain is the one place"
+    assert raw_texts(ast.parse('say(f"in {name}")')) and not raw_texts(ast.parse('say(f"in {letters(name)}")'))
