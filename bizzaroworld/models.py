@@ -8,32 +8,53 @@ __all__ = ['DTYPES', 'pick_device', 'pick_dtype', 'wants_bos', 'load_tokenizer',
            'self_test', 'load']
 
 # %% ../nbs/01_models.ipynb #c002
-import hashlib, json, re
+import json, math, re
 from dataclasses import dataclass
 from pathlib import Path
 import torch, transformers
 import pandas as pd
 from jaxtyping import Float
-from safetensors import SafetensorError
+from safetensors import safe_open
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from .facts import InputError
-from .weights import (ModelSpec, PACKAGES, SUMS, known_model,
-    known_models, locate, one_line, quiet)
+from .weights import (ModelSpec, PACKAGES, SUMS, fingerprint, hub_folder, known_model,
+    locate, model_folder, one_line, quiet, shown, weight_files)
 
 # %% ../nbs/01_models.ipynb #c005
-_BROKEN = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)   # what a damaged file can raise
+def _fetch(call, place, local, weights=False, **kwargs):
+    "Call a `from_pretrained` on local files, where those of a hub id are brought first; code that lies there is not run."
+    folder = str(place if local else hub_folder(place, weights))
+    with quiet(offline=True):
+        try: return call(folder, local_files_only=True, trust_remote_code=False, **kwargs)
+        except Exception as e: raise InputError(_unreadable(folder, e)) from e   # what a damaged file can raise has no end
+        except BaseException as e:
+            if type(e).__name__ != "PanicException": raise   # how the tokenizers' Rust says the same
+            raise InputError(_unreadable(folder, e)) from e
 
-def _fetch(call, place, local, **kwargs):
-    "Call a `from_pretrained`: local files first, the hub only for what is not there."
-    with quiet(offline=local):
-        try: return call(place, local_files_only=True, **kwargs)
-        except _BROKEN as e:
-            if local: raise InputError(f"cannot read {place}: {one_line(e)}; save the model there again") from e
-        try: return call(place, **kwargs)
-        except _BROKEN as e:
-            names = ", ".join(known_models().query("source == 'embedded'").name)
-            raise InputError(f"cannot get {place!r} from the hub: check the name and the network, and for a gated model accept its "
-                             f"licence and run huggingface-cli login; {names} need no network ({one_line(e)})") from e
+def _unreadable(folder, error):
+    "Why a folder cannot be read, without the library's advice to switch a guard off."
+    text, place = str(error), shown(folder)
+    if "trust_remote_code" in text or "custom code" in text:
+        return f"{place} needs code of its own, and code of a model is never run: use a model that transformers knows by itself"
+    if "ignore_mismatched_sizes" in text: return f"the weights in {place} have other shapes than its config.json says: get a whole checkpoint"
+    if "does not recognize this architecture" in text or "Unrecognized model" in text:
+        return f"{place} is of a model type that transformers {transformers.__version__} does not know: see model_type in its config.json"
+    if isinstance(error, ImportError): return f"reading {place} needs a package that is not installed ({one_line(error)})"
+    return f"cannot read {place}: {one_line(error)}; save the model there again"
+
+# %% ../nbs/01_models.ipynb #w102
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+def _config(folder):
+    "The configuration of a model, its sizes checked."
+    config = _fetch(AutoConfig.from_pretrained, folder, True)
+    text = config.get_text_config()
+    for name in _SIZES:
+        n = getattr(text, name, None)
+        if type(n) is not int or not 0 < n < 1 << 31:
+            raise InputError(f"config.json in {shown(folder)} says {name} = {shown(n, 40)}, which must be a whole number of at least 1: "
+                             "get a whole checkpoint of a causal language model")
+    return config
 
 # %% ../nbs/01_models.ipynb #c007
 DTYPES = ("float32", "bfloat16", "float16")
@@ -76,14 +97,26 @@ def wants_bos(
 
 def load_tokenizer(
     name:str, # as for `load`
-): # a Hugging Face tokenizer that remembers whether its model wants a BOS and how many tokens it reads
+): # a Hugging Face tokenizer that remembers whether its model wants a BOS, how many tokens it reads and how many it knows (`rows`)
     "The tokenizer of a model, without its weights."
-    place, local = locate(name)
-    tokenizer = _fetch(AutoTokenizer.from_pretrained, place, local)
-    config = _fetch(AutoConfig.from_pretrained, place, local)
+    folder = str(model_folder(name, weights=False))
+    config = _config(folder)
+    tokenizer = _fetch(AutoTokenizer.from_pretrained, folder, True)
     tokenizer.wants_bos = wants_bos(tokenizer, model_type=config.model_type)
-    tokenizer.context = getattr(getattr(config, "text_config", config), "max_position_embeddings", None)
+    tokenizer.context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    tokenizer.rows = config.get_text_config().vocab_size
+    _check_vocabulary(tokenizer, folder)
     return tokenizer
+
+def _check_vocabulary(tokenizer, folder):
+    "Refuse a tokenizer whose words have no row in the model; marks such as an image's, which no text holds, may have none."
+    words = tokenizer.get_vocab()
+    if len(words) < 2: raise InputError(f"the tokenizer in {shown(folder)} knows no words: save the model's tokenizer there")
+    marks = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
+    beyond = [w for w, i in words.items() if i >= tokenizer.rows and i not in marks]
+    if beyond:
+        raise InputError(f"the tokenizer in {shown(folder)} knows {len(beyond)} tokens more than the model's {tokenizer.rows:,} rows, such as "
+                         f"{shown(beyond[0])}: save the tokenizer that the model was trained with")
 
 # %% ../nbs/01_models.ipynb #c011
 def _chat_start(tokenizer):
@@ -102,6 +135,8 @@ def encode(
     ids = tokenizer(text, add_special_tokens=False).input_ids
     # encoded apart, so that the prompt's own tokens stay the same and stay last
     if chat: ids = tokenizer(_chat_start(tokenizer), add_special_tokens=False).input_ids + ids
+    if ids and max(ids) >= (getattr(tokenizer, "rows", None) or float("inf")):
+        raise InputError(f"{shown(text)} holds a token that the model has no row for: leave it out")
     wants = getattr(tokenizer, "wants_bos", None)
     if not (wants_bos(tokenizer) if wants is None else wants): return ids
     while ids[:1] == [tokenizer.bos_token_id]: ids = ids[1:]
@@ -120,36 +155,74 @@ def bos_fault(
 
 # %% ../nbs/01_models.ipynb #c017
 _TEXT_KEYS = {r"^(model\.)?language_model\.(model\.)?": "model.", r"^model\.lm_head\.": "lm_head."}
+_VISION = r"^(model\.)?(vision_tower|multi_modal_projector)\."   # left out on purpose
+_NOT_WEIGHTS = r"(^|\.)(attn|attention|self_attn)\.(masked_)?bias$|rotary_emb\.inv_freq$|(^|\.)position_ids$"   # tables that old files carry
 
 def _text_only(config):
     "The class, configuration and key mapping that read only the text stack of a checkpoint."
     if config.model_type == "gemma3": return transformers.Gemma3ForCausalLM, config.text_config, _TEXT_KEYS
-    if getattr(config, "vision_config", None) is not None or getattr(config, "is_encoder_decoder", False):
-        raise InputError(f"model type {config.model_type!r} is not a causal language model of text: use one that is")
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
+    names = [str(n) for n in config.architectures or ()]
+    other = known is None or bool(names) and known not in names and not any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in names)
+    if other or getattr(config, "vision_config", None) is not None or getattr(config, "is_encoder_decoder", False):
+        raise InputError(f"model type {shown(config.model_type)}{names and f' ({shown(names[0])})' or ''} is not a causal language model of text: use one that is")
     return AutoModelForCausalLM, config, None
+
+# %% ../nbs/01_models.ipynb #w104
+def _check_shapes(kind, config, folder, keys):
+    "Refuse a configuration that is not that of the weights, before memory is taken for it."
+    place, files = shown(folder), [Path(folder)/n for n in weight_files(folder)]
+    have = {n: shape for f in files for n, shape in _fetch(_shapes, f, True).items()}
+    room, text = sum(f.stat().st_size for f in files), config.get_text_config()   # at least one byte for each number
+    def small(*sizes): return math.prod(sizes) <= room
+    wrong = InputError(f"config.json in {place} is of a larger model than the weights beside it: get both from one place")
+    if not (small(text.vocab_size, text.hidden_size) and small(text.num_hidden_layers, text.hidden_size)): raise wrong
+    make = kind.from_config if kind is AutoModelForCausalLM else kind._from_config
+    def empty(folder, **_):
+        with torch.device("meta"): return make(config)
+    want = {n: list(p.shape) for n, p in _fetch(empty, folder, True).named_parameters()}
+    if sum(math.prod(s) for s in want.values()) > room: raise wrong
+    for name, shape in have.items():
+        for pattern, new in (keys or {}).items(): name = re.sub(pattern, new, name)
+        if want.get(name, shape) != shape:
+            raise InputError(f"{shown(name)} in {place} has the shape {shape}, and config.json says {want[name]}: get both from one place")
+
+def _shapes(file, **_):
+    "Names and shapes of the tensors of a safetensors file; only its head is read."
+    with safe_open(file, framework="pt") as f: return {n: f.get_slice(n).get_shape() for n in f.keys()}
+
+# %% ../nbs/01_models.ipynb #w105
+def _check_loaded(model, report, folder, dtype):
+    "Refuse half a model, a model of which half is used, and numbers that are none."
+    place = shown(folder)
+    def say(names): return f"({len(names)}, such as {shown(min(names))})"
+    lost = report["missing_keys"]
+    if lost: raise InputError(f"{place} lacks weights {say(lost)}: get a whole checkpoint")
+    unused = [k for k in report["unexpected_keys"] if not re.search(f"{_VISION}|{_NOT_WEIGHTS}", k)]
+    if unused: raise InputError(f"{place} holds weights that its config.json has no place for {say(unused)}: get both from one place")
+    if report["mismatched_keys"] or report.get("error_msgs"): raise InputError(f"the weights in {place} have other shapes than its config.json says")
+    for name, p in model.named_parameters():
+        ends = torch.stack(torch.aminmax(p.detach().float() if p.dtype == torch.float16 else p.detach()))
+        if torch.isfinite(ends).all(): continue
+        if dtype == torch.float16 and not torch.isnan(ends).any(): raise InputError(f"{shown(name)} in {place} does not fit into float16: use bfloat16 or float32")
+        raise InputError(f"{shown(name)} in {place} holds {'not-a-number' if torch.isnan(ends).any() else 'infinity'}: get a whole checkpoint")
 
 def _plain_model(place, local, config, dtype, device):
     "The plain Hugging Face model, text only, ready to run."
+    folder = str(place if local else hub_folder(place))
     kind, config, keys = _text_only(config)
-    extra = dict(key_mapping=keys) if keys else {}
-    model, report = _fetch(kind.from_pretrained, place, local, config=config, dtype=dtype, attn_implementation="eager", output_loading_info=True, **extra)
-    # a weight that is not in the checkpoint is filled with random numbers, and nothing stops
-    if report["missing_keys"]:
-        raise InputError(f"{place} lacks weights ({len(report['missing_keys'])}, such as {min(report['missing_keys'])}): get a whole checkpoint")
+    _check_shapes(kind, config, folder, keys)
+    model, report = _fetch(kind.from_pretrained, folder, True, config=config, dtype=dtype, attn_implementation="eager", use_safetensors=True,
+        output_loading_info=True, **(dict(key_mapping=keys) if keys else {}))
+    _check_loaded(model, report, folder, dtype)
     if not model.config.architectures: model.config.architectures = [type(model).__name__]
     return model.to(device).eval().requires_grad_(False)
 
 # %% ../nbs/01_models.ipynb #c019
-def _revision(name, place, local, config):
-    "What pins the weights: the hub's commit, the package's version, or a fingerprint of a folder."
-    if name in PACKAGES: return json.loads((Path(place)/SUMS).read_text())["model.safetensors"]["sha256"]
-    if not local: return str(getattr(config, "_commit_hash", None))
-    digest = hashlib.sha256()
-    for p in sorted(Path(place).glob("*")):
-        if p.suffix not in (".json", ".safetensors"): continue
-        digest.update(f"{p.name} {p.stat().st_size} ".encode())
-        with open(p, "rb") as f: digest.update(f.read(1 << 20))
-    return digest.hexdigest()
+def _revision(name, folder, local):
+    "What pins the weights: the hub's commit, the checksum of a converted package, or a fingerprint of a folder."
+    if name in PACKAGES: return json.loads((Path(folder)/SUMS).read_text())["model.safetensors"]["sha256"]
+    return fingerprint(folder) if local else Path(folder).name
 
 # %% ../nbs/01_models.ipynb #c022
 _PROMPTS = (("The capital of France is", "The capital of Japan is"), ("The opposite of hot is", "The opposite of big is"),
@@ -192,6 +265,9 @@ def _reference(model, tokenizer):
     for ids in {ids for pair in pairs for ids in pair[:2]}:
         out = model(torch.tensor([ids], device=model.device), output_hidden_states=True)
         logits[ids], states[ids] = out.logits[0].cpu(), torch.stack([h[0] for h in out.hidden_states[:-1]]).cpu()
+    for clean, corrupt, (start, _) in pairs:   # up to there the two prompts are one
+        if start and _apart(logits[clean][:start], logits[corrupt][:start]) > 0.05:
+            raise InputError(f"this model ({shown(model.config.model_type)}) reads ahead: a token changes what is said before it; use a causal language model")
     return Reference(pairs, logits, states)
 
 # %% ../nbs/01_models.ipynb #c025
@@ -345,7 +421,9 @@ def _check_bos(probes, tolerance):
 def _check_finite(probes, tolerance):
     "6: nothing overflows."
     bad = sum(int((~torch.isfinite(t)).sum()) for p in probes for t in [*p.own.values(), *p.other.values(), p.lds([])])
-    return bad, 0, f"{bad} values are not finite in {probes[0].model.spec_dtype}: use bfloat16 or float32"
+    dtype = probes[0].model.spec_dtype
+    cure = {"float16": "use bfloat16 or float32", "bfloat16": "use float32"}.get(dtype, "its weights are damaged, or its config.json is not theirs")
+    return bad, 0, f"{bad} values are not finite in {dtype}: {cure}"
 
 # %% ../nbs/01_models.ipynb #c041
 @torch.inference_mode()
@@ -456,8 +534,9 @@ def _check_same(probes, tolerance):
     for p, at in zip(probes, (probes[0].span[1] - 1, len(probes[-1].clean) - 1)):
         n = p.model.cfg.n_layers
         three = (("resid_mid", 0), ("resid_post", 0), ("resid_pre", 1))
-        off = p.effects([(s, l + k, [at], p.other[s, l + k]) for l in range(n - 1) for s, k in three]).view(n - 1, 3)
-        apart = (off.max(1).values - off.min(1).values)
+        rows = [[(s, l + k, [at], p.other[s, l + k]) for s, k in three if l + k < n] for l in range(n)]   # after the last layer comes none
+        off = p.effects([patch for row in rows for patch in row]).split([len(row) for row in rows])
+        apart = torch.stack([o.max() - o.min() for o in off])
         layer = int(apart.argmax())
         if not float(apart[layer]) <= worst:
             worst, message = float(apart[layer]), (
@@ -508,15 +587,17 @@ def load(
     "A wrapped model that has passed its self-tests, with `study_name`, `revision`, `spec_dtype` and `checks` on it."
     device = pick_device(device)
     if dtype not in ("auto", *DTYPES): pick_dtype(dtype, device=device)
-    place, local = locate(name)
-    config = _fetch(AutoConfig.from_pretrained, place, local)
-    dtype = pick_dtype(dtype, device=device, model_type=config.model_type, spec=known_model(str(name)))
+    known, local = known_model(str(name)), locate(name)[1]
+    config = _config(str(model_folder(name, weights=False)))
+    dtype = pick_dtype(dtype, device=device, model_type=config.model_type, spec=known)
     tokenizer = tokenizer or load_tokenizer(name)
-    revision = _revision(str(name), place, local, config)
-    plain = _plain_model(place, local, config, dtype, device)
+    folder = model_folder(name)
+    revision = _revision(str(name), folder, local)
+    plain = _plain_model(str(folder), True, config, dtype, device)
+    if _revision(str(name), folder, local) != revision: raise InputError(f"{shown(folder)} changed while it was read: try again")
     reference = _reference(plain, tokenizer)
-    model = _wrap(plain, tokenizer, place, dtype, device)
-    model.study_name = Path(place).name if local and known_model(str(name)) is None else str(name)
+    model = _wrap(plain, tokenizer, str(folder), dtype, device)
+    model.study_name = (folder.resolve().name or "model") if local and known is None else str(name)
     model.revision, model.spec_dtype, model.reference = revision, str(dtype).removeprefix("torch."), reference
     model.checks = _self_test(model) if self_test else None
     return model

@@ -1,0 +1,395 @@
+"What comes from a folder or the hub is whole, is what its name says, and runs nothing; what is not is refused in one line."
+import concurrent.futures, io, json, os, re, shutil, subprocess, sys, time
+from pathlib import Path
+import pytest, torch, transformers
+from safetensors.torch import load_file, save_file
+from bizzaroworld import models as M, weights as W
+from bizzaroworld.facts import InputError
+from conftest import SHAPE, tiny_model, tiny_tokenizer
+import hub as stand_in
+
+@pytest.fixture
+def folder(tiny_folders, tmp_path, monkeypatch):
+    "A copy of a tiny model, and a cache of its own."
+    monkeypatch.setenv("BIZZAROWORLD_CACHE", str(tmp_path/"cache"))
+    shutil.copytree(tiny_folders["llama"], tmp_path/"model")
+    return tmp_path/"model"
+
+def refused(match, call):
+    with pytest.raises(InputError, match=match) as e: call()
+    said = str(e.value)
+    assert "\n" not in said and len(said) < 500 and "trust_remote_code" not in said and all(c.isprintable() for c in said), said
+
+def load(folder, **options): return M.load(str(folder), device="cpu", **options)
+
+def change(folder, **values):
+    "Other entries in config.json; a value of ... takes one away."
+    path = Path(folder)/"config.json"
+    config = {**json.loads(path.read_text()), **values}
+    path.write_text(json.dumps({k: v for k, v in config.items() if v is not ...}))
+
+def rewrite(folder, fn):
+    "Other weights: `fn` gets the dict of tensors and changes it."
+    path = Path(folder)/"model.safetensors"
+    tensors = {k: v.clone() for k, v in load_file(path).items()}
+    fn(tensors); save_file(tensors, path, metadata={"format": "pt"})
+
+# ---------------------------------------------------------------- every byte counts
+
+def far_and_equal(folder, name, at, old=10**18):
+    "Flip one bit of a file and set its times back, as a copy that keeps times does."
+    path = Path(folder)/name
+    stat = path.stat()
+    data = bytearray(path.read_bytes()); data[at] ^= 1
+    fresh = path.with_suffix(".fresh"); fresh.write_bytes(data); os.replace(fresh, path)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+def test_new_weights_far_inside_the_file_are_other_weights(folder):
+    big = folder/"model.safetensors"
+    save_file({"a": torch.zeros(1 << 19)}, big)   # 2 MiB
+    os.utime(big, ns=(10**18, 10**18))
+    before = W.fingerprint(folder)
+    assert W.fingerprint(folder) == before
+    far_and_equal(folder, "model.safetensors", -5)
+    assert W.fingerprint(folder) != before
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_configuration_and_tokenizer_count_in_full(folder, name):
+    (folder/name).write_text(json.dumps({**json.loads((folder/name).read_text()), "more": "x" * (2 << 20)}))
+    before = W.fingerprint(folder)
+    far_and_equal(folder, name, -10)
+    assert W.fingerprint(folder) != before
+
+def test_a_large_file_is_read_once(folder, monkeypatch):
+    big = folder/"model.safetensors"
+    save_file({"a": torch.zeros(1 << 19)}, big)
+    calls, true = [], W._sha256
+    monkeypatch.setattr(W, "_sha256", lambda p: (calls.append(Path(p).name), true(p))[1])
+    monkeypatch.setattr(W.time, "time_ns", lambda: 10**20)   # long after the file was written
+    digests = [W.checksum(big) for _ in range(3)]
+    assert calls == ["model.safetensors"] and len(set(digests)) == 1
+    for damage in ("{", '{"a": 1}', "[]", json.dumps({W._stamp(big): "beef"})):
+        (W.cache_folder()/"checksums.json").write_text(damage)
+        assert W.checksum(big) == digests[0]
+    assert len(calls) == 5
+    (W.cache_folder()/"checksums.json").unlink(); (W.cache_folder()/"checksums.json").mkdir()   # cannot be written
+    assert W.checksum(big) == digests[0] and not list(W.cache_folder().glob(".checksums*"))
+
+def test_a_file_that_was_just_written_is_not_remembered(folder):
+    big = folder/"model.safetensors"
+    save_file({"a": torch.zeros(1 << 19)}, big); W.checksum(big)
+    assert not W._remembered()
+
+def test_the_memory_of_checksums_stays_small(folder):
+    for i in range(30): W._remember(f"stamp{i}", f"{i:064x}", most=20)
+    assert list(W._remembered()) == [f"stamp{i}" for i in range(10, 30)]
+
+def test_the_revision_of_a_loaded_folder_moves_with_any_byte(folder):
+    before = load(folder, self_test=False).revision
+    rewrite(folder, lambda w: w["lm_head.weight"].view(-1)[-1:].mul_(1.0001))
+    assert load(folder, self_test=False).revision != before
+
+def test_a_folder_that_changes_while_it_is_read(folder, monkeypatch):
+    true = M._plain_model
+    def slow(*a): got = true(*a); change(folder, more=1); return got
+    monkeypatch.setattr(M, "_plain_model", slow)
+    refused("changed while it was read", lambda: load(folder))
+
+def test_rot_in_the_cache_that_keeps_size_and_time_is_made_again(folder, monkeypatch):
+    made = []
+    def convert(name, to): made.append(name); shutil.copytree(folder, to, dirs_exist_ok=True)
+    monkeypatch.setattr(W, "_convert", convert); monkeypatch.setattr(W, "_package_folder", lambda name: folder)
+    cached = W.model_folder("smollm2-135m")
+    for name, at in (("model.safetensors", -5), ("config.json", 5), ("tokenizer.json", 50)):
+        far_and_equal(cached, name, at)
+        assert W.is_whole(cached), "size and time say nothing"
+        assert W.model_folder("smollm2-135m", weights=False) == cached
+        W.model_folder("smollm2-135m")
+        assert W.is_whole(cached, fully=True)
+    assert len(made) == 4
+
+# ---------------------------------------------------------------- half a model
+
+def fewer_layers(f): change(f, num_hidden_layers=2)
+def adapter_beside(f): (f/"adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}'); (f/"adapter_model.safetensors").write_bytes(b"")
+def adapter_weights_beside(f): (f/"adapter_model.safetensors").write_bytes(b"")
+def adapter_alone(f): adapter_beside(f); (f/"config.json").unlink(); (f/"model.safetensors").unlink()
+def more_keys(f): rewrite(f, lambda w: w.update({"model.layers.0.mlp.extra.weight": torch.ones(2)}))
+def a_head_of_another_kind(f): rewrite(f, lambda w: w.update({"score.weight": torch.ones(2, 32)}))
+def a_layer_lost(f): rewrite(f, lambda w: [w.pop(k) for k in list(w) if ".layers.3." in k])
+def more_layers(f): change(f, num_hidden_layers=5)
+def other_shape(f): rewrite(f, lambda w: w.update({"model.layers.1.mlp.up_proj.weight": torch.ones(63, 32)}))
+def narrower(f): change(f, intermediate_size=32)
+def fewer_words(f): change(f, vocab_size=SHAPE["vocab_size"] - 4)
+def one_file_and_shards(f): shutil.copy(f/"model.safetensors", f/"model-00001-of-00001.safetensors")
+def shards(f, lose=None, forget=None):
+    tensors = load_file(f/"model.safetensors"); (f/"model.safetensors").unlink()
+    parts = {f"model-0000{i + 1}-of-00003.safetensors": {k: v.clone() for j, (k, v) in enumerate(sorted(tensors.items())) if j % 3 == i} for i in range(3)}
+    names = list(parts)
+    for n, part in parts.items(): save_file(part, f/n, metadata={"format": "pt"})
+    index = {k: n for n, part in parts.items() for k in part if forget is None or n != names[forget]}
+    (f/"model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": index}))
+    if lose is not None: (f/names[lose]).unlink()
+def shard_lost(f): shards(f, lose=1)
+def shard_not_named(f): shards(f, forget=1)
+def index_without_map(f): shards(f); (f/"model.safetensors.index.json").write_text("{}")
+def shard_elsewhere(f): shards(f); (f/"model.safetensors.index.json").write_text('{"weight_map": {"a": "../secret.safetensors"}}')
+def named_weights(f): change(f, transformers_weights="other.safetensors"); shutil.copy(f/"model.safetensors", f/"other.safetensors")
+
+HALVES = {fewer_layers: "weights that its config.json has no place for", adapter_beside: "holds an adapter .* of 'org/base'.*merge_and_unload",
+    adapter_weights_beside: "holds an adapter", adapter_alone: "holds an adapter .* of 'org/base'.*merge_and_unload",
+    more_keys: "1, such as 'model.layers.0.mlp.extra.weight'", a_head_of_another_kind: "no place for", a_layer_lost: "lacks weights",
+    more_layers: "lacks weights|larger model", other_shape: r"'model.layers.1.mlp.up_proj.weight' .* has the shape \[63, 32\], and config.json says \[64, 32\]",
+    narrower: "has the shape", fewer_words: "has the shape|tokens more than", one_file_and_shards: "two sets of weights",
+    shard_lost: "lacks weights .1 of 3 shards, such as 'model-00002-of-00003.safetensors'", shard_not_named: "which its index does not name",
+    index_without_map: "no weight_map", shard_elsewhere: "lacks weights", named_weights: "names its weights"}
+
+@pytest.mark.parametrize("half", HALVES, ids=lambda h: h.__name__)
+def test_half_a_model_is_refused(folder, half):
+    half(folder)
+    refused(HALVES[half], lambda: load(folder))
+
+def test_a_whole_model_in_shards_loads(folder):
+    shards(folder)
+    assert load(folder).checks.passed.all()
+
+def test_tables_that_old_files_carry_are_no_weights(folder):
+    rewrite(folder, lambda w: w.update({"model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}))
+    assert load(folder).checks.passed.all()
+
+def test_the_vision_tower_that_is_left_out_on_purpose_and_nothing_else(tiny_folders, tmp_path):
+    shutil.copytree(tiny_folders["gemma3_vision"], tmp_path/"v")
+    assert load(tmp_path/"v", self_test=False)
+    rewrite(tmp_path/"v", lambda w: w.update({"model.language_model.layers.9.mlp.up_proj.weight": torch.ones(2)}))
+    refused("no place for .1, such as", lambda: load(tmp_path/"v"))
+
+# ---------------------------------------------------------------- nothing from outside runs
+
+CANARY = "import pathlib; pathlib.Path({!r}).write_text('ran')\nclass Own:\n    @classmethod\n    def from_pretrained(cls, *a, **k): return cls()\nModel = Config = Tokenizer = Own\n"
+
+def own_config(f): change(f, model_type="own", auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+def own_model_of_a_known_type(f): change(f, model_type="bert", auto_map={"AutoModelForCausalLM": "own.Model"}, architectures=["Model"])
+def own_tokenizer(f):
+    path = f/"tokenizer_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "tokenizer_class": "Tokenizer", "auto_map": {"AutoTokenizer": ["own.Tokenizer", None]}}))
+def own_code_elsewhere(f): change(f, model_type="own", auto_map={"AutoConfig": "somebody/code--own.Config"})
+def no_type(f): change(f, model_type=..., auto_map={"AutoConfig": "own.Config"})
+def pickle_only(f): torch.save(load_file(f/"model.safetensors"), f/"pytorch_model.bin"); (f/"model.safetensors").unlink()
+def pickle_index(f): pickle_only(f); (f/"pytorch_model.bin.index.json").write_text('{"weight_map": {"a": "pytorch_model.bin"}}')
+def checkpoint_only(f): (f/"model.safetensors").rename(f/"last.ckpt")
+
+CODE = {own_config: (2, "code of a model is never run"), own_model_of_a_known_type: (2, "not a causal language model|code of a model is never run"),
+    own_tokenizer: (2, "code of a model is never run"), own_code_elsewhere: (2, "code of a model is never run"), no_type: (2, "code of a model is never run|does not know"),
+    pickle_only: (2, r"'pytorch_model.bin' and no safetensors.*save_pretrained\(NEW\)"), pickle_index: (2, "no safetensors"), checkpoint_only: (2, "no safetensors")}
+
+def test_no_code_of_a_folder_runs_whatever_is_answered(tiny_folders, tmp_path):
+    "In a process of its own with `y` on standard input, since that is what ran the code."
+    (tmp_path/"pairs.csv").write_text(stand_in.BATTERY)
+    jobs = []
+    for fn in CODE:
+        folder = tmp_path/fn.__name__
+        shutil.copytree(tiny_folders["llama"], folder); fn(folder)
+        (folder/"own.py").write_text(CANARY.format(str(tmp_path/"canary")))
+        (folder/"custom_generate").mkdir(); shutil.copy(folder/"own.py", folder/"custom_generate"/"generate.py")
+        jobs.append((fn.__name__, ["study", "--model", folder, "--battery", tmp_path/"pairs.csv", "--out", tmp_path/"out"/fn.__name__, "--quick", "--experiments", "1"]))
+    with stand_in.Hub(tiny_folders["llama"]) as server: found = stand_in.ask(server, tmp_path, jobs)
+    assert not (tmp_path/"canary").exists() and not server.asked
+    for fn, (status, text) in CODE.items():
+        got, lines, _ = found[fn.__name__]
+        assert got == status and (not status or len(lines) == 1 and re.search(text, lines[0])), (fn.__name__, got, lines)
+
+def test_known_types_with_code_of_their_own_beside_load_natively(folder):
+    change(folder, auto_map={"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"})
+    (folder/"own.py").write_text(CANARY.format(str(folder/"canary")))
+    assert load(folder).checks.passed.all() and not (folder/"canary").exists()
+
+# ---------------------------------------------------------------- the right line
+
+def text(name, value): return lambda f: (f/name).write_bytes(value if isinstance(value, bytes) else value.encode())
+def numbers(tensor, value): return lambda f: rewrite(f, lambda w: w[tensor].view(-1)[7:8].fill_(value))
+def more_tokens(f):
+    t = tiny_tokenizer(False); t.add_tokens(["extra", "more"]); t.save_pretrained(f)
+def a_header_of_many_bytes(f): (f/"model.safetensors").write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
+def a_directory(name): return lambda f: ((f/name).unlink(), (f/name).mkdir())
+
+FAULTS = {
+    "no layer": (lambda f: change(f, num_hidden_layers=0), "num_hidden_layers = '0', which must be a whole number of at least 1"),
+    "no heads": (lambda f: change(f, num_attention_heads=0), "num_attention_heads|cannot read"),
+    "no key heads": (lambda f: change(f, num_key_value_heads=0), "cannot read|shape"),
+    "fewer than none": (lambda f: change(f, num_hidden_layers=-3), "num_hidden_layers"),
+    "text for a number": (lambda f: change(f, hidden_size="big"), "hidden_size|cannot read"),
+    "text for layers": (lambda f: change(f, num_hidden_layers="4"), "num_hidden_layers|cannot read"),
+    "a list for a number": (lambda f: change(f, vocab_size=[1]), "vocab_size|cannot read"),
+    "true for a number": (lambda f: change(f, num_hidden_layers=True), "num_hidden_layers|cannot read"),
+    "half a layer": (lambda f: change(f, num_hidden_layers=2.5), "num_hidden_layers|cannot read"),
+    "null": (lambda f: change(f, hidden_size=None), "hidden_size|cannot read"),
+    "absurdly wide": (lambda f: change(f, hidden_size=10**9), "larger model"),
+    "absurdly deep": (lambda f: change(f, num_hidden_layers=2 * 10**9), "larger model"),
+    "beyond all": (lambda f: change(f, hidden_size=10**30), "hidden_size|cannot read"),
+    "absurd middle": (lambda f: change(f, intermediate_size=10**11), "larger model"),
+    "text for the middle": (lambda f: change(f, intermediate_size="wide"), "cannot read"),
+    "text for rope": (lambda f: change(f, rope_parameters="fast"), "cannot read"),
+    "odd activation": (lambda f: change(f, hidden_act="\033[31mred"), "cannot read"),
+    "odd model type": (lambda f: change(f, model_type="\033]0;title\007" + "x" * 3000), "does not know"),
+    "no model type": (lambda f: change(f, model_type=...), "does not know"),
+    "type is a number": (lambda f: change(f, model_type=7), "does not know|cannot read"),
+    "more tokens than rows": (more_tokens, "knows 2 tokens more than the model's .* rows, such as 'extra'"),
+    "no words": (text("tokenizer.json", json.dumps({"version": "1.0", "model": {"type": "WordLevel", "vocab": {}, "unk_token": "a"}})), "cannot read|knows no words|tokenizer"),
+    "tokenizer gone": (lambda f: (f/"tokenizer.json").unlink(), "tokenizer|cannot read"),
+    "both tokenizer files gone": (lambda f: [(f/n).unlink() for n in ("tokenizer.json", "tokenizer_config.json")], "tokenizer|cannot read"),
+    "tokenizer is a list": (text("tokenizer.json", "[]"), "cannot read"), "tokenizer cut": (text("tokenizer.json", '{"version": "1.0", "added_tokens": ['), "cannot read"),
+    "tokenizer of zeros": (text("tokenizer.json", bytes(64)), "cannot read"), "tokenizer settings are a list": (text("tokenizer_config.json", "[]"), "cannot read"),
+    "tokenizer settings cut": (text("tokenizer_config.json", "{"), "cannot read"), "tokenizer class is a number": (text("tokenizer_config.json", '{"tokenizer_class": 7}'), "cannot read"),
+    "config is a list": (text("config.json", "[]"), "holds a list, not an object"), "config is a word": (text("config.json", '"llama"'), "holds a str"),
+    "config cut": (text("config.json", "{"), "no JSON"), "config empty": (text("config.json", ""), "no JSON"),
+    "config is UTF-16": (text("config.json", "{}".encode("utf-16")), "not UTF-8"), "UTF-16 without a mark": (text("config.json", "{}".encode("utf-16-le")), "UTF-16, not UTF-8"),
+    "config is Latin-1": (text("config.json", '{"a": "é"}'.encode("latin-1")), "not UTF-8"), "config nests": (text("config.json", "[" * 100_000), "no JSON"),
+    "config is a folder": (a_directory("config.json"), "holds no config.json"),
+    "weights cut": (lambda f: (f/"model.safetensors").write_bytes((f/"model.safetensors").read_bytes()[:-100]), "cannot read"),
+    "weights empty": (text("model.safetensors", ""), "cannot read"), "weights are text": (text("model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:00\n"), "cannot read"),
+    "header of many bytes": (a_header_of_many_bytes, "cannot read"), "weights are a folder": (a_directory("model.safetensors"), "lacks weights"),
+    "not-a-number": (numbers("model.layers.2.mlp.up_proj.weight", float("nan")), "'model.layers.2.mlp.up_proj.weight' .* holds not-a-number"),
+    "infinity": (numbers("model.norm.weight", float("-inf")), "'model.norm.weight' .* holds infinity"),
+    "gptq": (lambda f: change(f, quantization_config={"quant_method": "gptq", "bits": 4}), r"quantised \(gptq\): use the model in full precision"),
+    "bitsandbytes": (lambda f: change(f, quantization_config={"load_in_4bit": True, "quant_method": "bitsandbytes"}), r"quantised \(bitsandbytes\)"),
+    "awq": (lambda f: change(f, quantization_config={"quant_method": "awq"}), r"quantised \(awq\)"), "fp8": (lambda f: change(f, quantization_config={"quant_method": "fp8"}), r"quantised \(fp8\)"),
+    "compressed": (lambda f: change(f, compression_config={"format": "int"}), "quantised"), "quantised, says a word": (lambda f: change(f, quantization_config="\033[1mint4"), "quantised"),
+    "quantised within": (lambda f: change(f, text_config={"quantization_config": {"quant_method": "mxfp4"}}), r"quantised \(mxfp4\)"),
+    "an encoder": (lambda f: change(f, model_type="t5"), "not a causal language model|hidden_size|cannot read|num_"),
+    "a masked model": (lambda f: change(f, model_type="bert", architectures=["BertForMaskedLM"]), "'bert' .'BertForMaskedLM'. is not a causal language model"),
+    "a classifier": (lambda f: change(f, architectures=["LlamaForSequenceClassification"]), "not a causal language model"),
+    "no architecture, but an encoder": (lambda f: change(f, model_type="distilbert", architectures=...), "not a causal language model|cannot read|hidden_size|num_"),
+}
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_of_a_folder_has_its_line(folder, fault):
+    change_, match = FAULTS[fault]
+    change_(folder)
+    began = time.monotonic()
+    refused(match, lambda: load(folder))
+    assert time.monotonic() - began < 20
+
+def test_float16_that_overflows_is_not_called_damage(folder):
+    numbers("model.norm.weight", 1e6)(folder)
+    refused("'model.norm.weight' .* does not fit into float16: use bfloat16 or float32", lambda: load(folder, dtype="float16"))
+
+def test_a_mark_that_no_text_holds_may_have_no_row(folder):
+    t = tiny_tokenizer(False); t.add_special_tokens({"additional_special_tokens": ["<image>"]}); t.save_pretrained(folder)
+    tokenizer = load(folder).tokenizer
+    refused("'the <image> is' holds a token that the model has no row for", lambda: M.encode(tokenizer, "the <image> is"))
+
+@pytest.mark.parametrize("kind", ["llama", "gemma3"])
+def test_one_layer_works_up_to_a_study(kind, tmp_path, monkeypatch):
+    from bizzaroworld.study import study
+    import conftest, pandas as pd
+    monkeypatch.setitem(SHAPE, "num_hidden_layers", 1); monkeypatch.setattr(conftest, "MIXED", ["full_attention"])
+    tiny_model(kind).save_pretrained(tmp_path/"one"); tiny_tokenizer(kind != "llama").save_pretrained(tmp_path/"one")
+    model = load(tmp_path/"one")
+    assert model.cfg.n_layers == 1 and model.checks.passed.all() and 3 in set(model.checks.number)
+    run = study(model, pd.read_csv(io.StringIO(stand_in.BATTERY), dtype=str), out=tmp_path/"out", quick=True).run
+    assert run["counts"]["rows"] > 0
+
+def test_a_model_that_reads_ahead_is_refused(folder, monkeypatch):
+    true = transformers.models.llama.modeling_llama.create_causal_mask
+    monkeypatch.setattr(transformers.models.llama.modeling_llama, "create_causal_mask", lambda *a, **k: None)
+    refused("reads ahead", lambda: load(folder))
+
+# ---------------------------------------------------------------- names
+
+@pytest.mark.parametrize("name", ["a b", "a#b", "50%", "модель", "模型", "1000", "2024_06", "-v", "a'b\"c", ".hidden", "a\nb", "x" * 200])
+def test_a_folder_may_have_any_name(folder, name, monkeypatch):
+    target = folder.parent/name
+    folder.rename(target)
+    assert load(target).study_name == name
+    monkeypatch.chdir(target)
+    assert M.load(".", device="cpu", self_test=False).study_name == name
+
+def test_a_dot_with_a_slash_and_the_folder_above(folder, monkeypatch):
+    (folder/"sub").mkdir(); monkeypatch.chdir(folder/"sub")
+    assert load("..", self_test=False).study_name == load("../", self_test=False).study_name == load("./../.", self_test=False).study_name == "model"
+
+NAMES = {"": "name of the model is empty", "  ": "name of the model is empty", "a\0b": r"unknown model 'a\\x00b'", "x" * 5000: "unknown model 'x*…x*'", "org/" + "x" * 5000: "unknown model",
+    "~nobody-here/x/y": "unknown model", "\033[31mred": r"unknown model '\\x1b", "../..": "holds no config.json", "a/b/c": "unknown model", "имя/модель": "unknown model", "\ud800": "unknown model",
+    "/" * 5000: "holds no config.json|unknown model", "con/" * 2000: "unknown model"}
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda n: repr(n)[:12])
+def test_a_name_that_is_none(name, folder):
+    refused(NAMES[name], lambda: W.locate(name)); refused(NAMES[name], lambda: M.load_tokenizer(name))
+
+def test_a_file_where_a_folder_is_wanted(folder):
+    (folder/"m.gguf").write_bytes(b"GGUF")
+    refused("is a file, and a model is a folder .*GGUF files are not read yet", lambda: load(folder/"m.gguf"))
+    (folder/"config.json").unlink()
+    refused("holds no config.json but a gguf file", lambda: load(folder))
+
+def test_unreadable_files(folder, monkeypatch):
+    true = Path.read_bytes
+    def deny(self):
+        if self.name == "config.json": raise PermissionError(13, "Permission denied")
+        return true(self)
+    monkeypatch.setattr(Path, "read_bytes", deny)
+    refused("cannot read .*config.json': Permission denied", lambda: load(folder))
+
+# ---------------------------------------------------------------- the hub
+
+def test_every_answer_of_the_hub_has_its_line_and_status(tiny_folders, tmp_path):
+    "What a command asks for first; the attack goes through the commands. Mostly waiting, so several at once."
+    names = [n for n in stand_in.ANSWERS if n != "own-code"]
+    with stand_in.Hub(tiny_folders["llama"]) as server, concurrent.futures.ThreadPoolExecutor(6) as pool:
+        def some(i):
+            (tmp_path/str(i)).mkdir()
+            return stand_in.ask(server, tmp_path/str(i), [(n, ["folder", f"stand-in/{n}"]) for n in names[i::6]])
+        found = {k: v for part in pool.map(some, range(6)) for k, v in part.items()}
+    faults = [f for n in names if (f := stand_in.wrong(n, *found[n]))]
+    assert set(found) == set(names) and not faults, "\n".join(faults)
+    for name in ("busy-once", "file-busy-once", "limit-once", "reset-once", "silent-once"):
+        assert any("again in" in l or "going on in" in l for l in found[name][1]), found[name]
+    assert any("asking 127.0.0.1" in l and "for stand-in/good" in l for l in found["good"][1])
+
+def test_commands_against_the_hub(tiny_folders, tmp_path):
+    (tmp_path/"pairs.csv").write_text(stand_in.BATTERY)
+    def words(n, out=None): return ["study", "--model", f"stand-in/{n}", "--battery", tmp_path/"pairs.csv", "--out", tmp_path/(out or n), "--quick", "--experiments", "1"]
+    names = ("gated", "busy", "own-code", "reset-once", "wrong-sum")
+    with stand_in.Hub(tiny_folders["llama"]) as server:
+        found = stand_in.ask(server, tmp_path, [(n, words(n)) for n in names])
+        asked = len(server.asked)
+        again = stand_in.ask(server, tmp_path, [("reset-once", words("reset-once", "again"))])
+    faults = [f for n in names if (f := stand_in.wrong(n, *found[n]))]
+    assert not faults, "\n".join(faults)
+    run = json.loads((tmp_path/"reset-once"/"run.json").read_text())
+    assert run["revision"] == stand_in.COMMIT and run["model"] == "stand-in/reset-once"
+    assert again["reset-once"][0] == 0 and len(server.asked) == asked, "what lies in the cache needs no hub"
+
+def test_rot_in_the_hubs_cache_is_noticed(tiny_folders, tmp_path):
+    with stand_in.Hub(tiny_folders["llama"]) as server:
+        job = [("good", ["folder", "stand-in/good"])]
+        assert stand_in.ask(server, tmp_path, job)["good"][0] == 0
+        snapshot = tmp_path/"hub"/"models--stand-in--good"/"snapshots"/stand_in.COMMIT
+        assert not list(snapshot.glob("*.py"))
+        for name in ("model.safetensors", "config.json"):
+            blob = (snapshot/name).resolve(); whole = blob.read_bytes()
+            far_and_equal(blob.parent, blob.name, -5)
+            status, lines, _ = stand_in.ask(server, tmp_path, job)["good"]
+            assert status == 2 and ("is damaged" in lines[-1] or "cannot read" in lines[-1]), lines
+            blob.write_bytes(whole)
+        assert stand_in.ask(server, tmp_path, job)["good"][0] == 0
+
+def test_no_network_is_known_at_once(tmp_path):
+    code = "import sys, time; began = time.monotonic(); from bizzaroworld import weights as W\ntry: W.model_folder('google/gemma-2b')\nexcept W.HubError as e: print(e); print(time.monotonic() - began)"
+    env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | dict(HF_ENDPOINT="http://no-such-host.invalid", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60, cwd=tmp_path)
+    line, seconds = done.stdout.splitlines()
+    assert "no-such-host.invalid is not found: is there a network?" in line and "gemma-3-270m, smollm2-135m need no network" in line and float(seconds) < 8
+    assert done.stderr.splitlines() == ["bizzaroworld: asking no-such-host.invalid for google/gemma-2b"]
+
+def test_the_hub_is_asked_before_pytorch_is_loaded(tmp_path):
+    code = "import sys; from bizzaroworld import weights as W\ntry: W.model_folder('a/b')\nexcept W.InputError: print('torch' in sys.modules, 'transformers' in sys.modules)"
+    env = dict(os.environ, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path).stdout.split() == ["False", "False"]
+
+def test_waiting_is_bounded_as_users_have_it():
+    import huggingface_hub
+    assert huggingface_hub.constants.DEFAULT_DOWNLOAD_TIMEOUT == 10 and sum(W.AGAIN) < 10
+
+def test_advice_names_commands_that_exist():
+    for path in (Path(W.__file__), Path(M.__file__)): assert "huggingface-cli" not in path.read_text()
