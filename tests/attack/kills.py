@@ -9,7 +9,7 @@ import json, os, random, shutil, signal, stat, sys, tempfile, time
 from contextlib import suppress
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))   # for the tests' tiny models
 PAIRS = """category,clean_prompt,corrupt_prompt,clean_target,corrupt_target
 c,The capital of France is,The capital of Japan is, Paris, Tokyo
 c,The capital of Spain is,The capital of Italy is, Madrid, Rome
