@@ -10,7 +10,7 @@ import argparse, importlib, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARES = dict(kills=9, files=3, batteries=7, hub=3, pages=5)   # of the time
+SHARES = dict(kills=10, files=3, batteries=6, hub=3, pages=6)   # of the time
 LEAST = dict(kills=200, batteries=3100)   # fewer are said to be too few
 GRACE = 60   # seconds beyond its time after which a section is ended; beyond the whole time, for all of them together
 
@@ -35,7 +35,7 @@ def run(name, seconds, seed, limit):
 
 def told(name, found, seconds):
     "A section in one line, and a line for each thing that was wrong."
-    counts = ", ".join(f"{v:,} {k}" for k, v in found.items() if k not in ("tried", "wrong"))
+    counts = ", ".join(f"{v:,} {k}" if isinstance(v, int) else f"{k} {v}" for k, v in found.items() if k not in ("tried", "wrong"))
     few = f"; at least {LEAST[name]:,} wanted: give it more --seconds" if found["tried"] < LEAST.get(name, 0) else ""
     print(f"{name}: {found['tried']:,} tried, {len(found['wrong'])} wrong{f' ({counts})' if counts else ''}{few} ({seconds:.0f} s)", flush=True)
     for line in found["wrong"][:20]: print(f"  wrong: {line}", flush=True)
