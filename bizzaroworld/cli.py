@@ -400,13 +400,17 @@ def _stopped(error):
     "Whether an error is, or comes from, somebody's Ctrl-C."
     return error is not None and (isinstance(error, KeyboardInterrupt) or _stopped(error.__cause__ or error.__context__))
 
+def _is(error, module, name):
+    "Whether an error is of a class of ours; a module that is not loaded raised nothing."
+    return isinstance(error, getattr(sys.modules.get(f"bizzaroworld.{module}"), name, ()))
+
 def _failed(args, error, alone=False):
     "One line on standard error, or the traceback where it was asked for; the exit status."
     stopped = _stopped(error)
     if stopped and alone: import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)   # it ends already
     if isinstance(error, _Unread) and isinstance(error.__context__, BrokenPipeError): return 1   # as `| head` wants it
-    wrong = isinstance(error, getattr(sys.modules.get("bizzaroworld.facts"), "InputError", ()))   # not loaded: not raised
-    plain, doing = wrong or getattr(error, "plain", False), getattr(args, "doing", "")
+    wrong, doing = _is(error, "facts", "InputError"), getattr(args, "doing", "")
+    plain = wrong or getattr(error, "plain", False) or _is(error, "weights", "HubError") or _is(error, "proof", "ProofError")
     if args.debug:
         import traceback; _note("bizzaroworld", _clean("".join(traceback.format_exception(error)).rstrip()))
     elif stopped: _note("bizzaroworld", "stopped; type the command again to go on where it was")

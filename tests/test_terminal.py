@@ -224,6 +224,17 @@ def test_one_line_whatever_happens(what, monkeypatch, capsys):
     assert "Traceback" in said and harmless(said)
 
 
+def test_sentences_of_ours_are_printed_as_they_are(monkeypatch, capsys):
+    "What the hub said, and what the proof of a study found: the work failed, and the line needs no name of a class."
+    for module, name in ((weights, "HubError"), (SimpleNamespace(), "ProofError")):
+        kind = type(name, (RuntimeError,), {})
+        if name == "ProofError": monkeypatch.setitem(sys.modules, "bizzaroworld.proof", module)
+        monkeypatch.setattr(module, name, kind, raising=False)
+        def fails(args): raise kind("layer 3 differs")
+        monkeypatch.setitem(cli.COMMANDS, "models", fails)
+        assert cli.main(["models"]) == 1 and capsys.readouterr().err == "bizzaroworld: layer 3 differs\n"
+
+
 EARLY = {"at once": "raise_signal(SIGINT); time.sleep(9)", "inside an import that makes an error of it":
          "\ntry: raise_signal(SIGINT); time.sleep(9)\nexcept KeyboardInterrupt: raise ImportError('it did not load') from None"}
 
