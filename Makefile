@@ -1,12 +1,13 @@
 # make report: from a fresh clone to _site/index.html        make test: every check, from a fresh clone
 # make lab:    JupyterLab on the notebooks                   make site: render again without recomputing
+# make attack: try to break it for 15 minutes, and count
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 export HF_HUB_DISABLE_TELEMETRY := 1
 export TOKENIZERS_PARALLELISM := false
-.PHONY: report test lab site bench bench-gpu setup clean
+.PHONY: report test attack lab site bench bench-gpu setup clean
 
 # set-up runs once for each change of what it reads
 setup: $(VENV)/.setup-done
@@ -35,6 +36,11 @@ site: setup
 
 test: setup
 	@$(BIN)/python tests/run.py
+
+# ATTACK names sections or other options: make attack ATTACK="kills --seconds 60 --seed 1"
+ATTACK ?=
+attack: setup
+	@$(BIN)/python -m tests.attack $(ATTACK)
 
 # the figures of the performance page; --every (BENCH=--every) compares every patch with the reference, which takes about ten minutes more
 BENCH ?=

@@ -1,16 +1,18 @@
-"""Every check of the project, and `N passed, N failed` last.
+"""Every check of the project, and `N passed, N failed, N skipped` last, with the reason of each that was skipped above it.
 
 The notebooks are tests: each cell runs in order, in a process of its own (one model a process).
 pytest holds what no notebook can show well. Two more checks keep the library in step with the
 notebooks and the notebooks clean.
 """
 import json, os, re, shutil, subprocess, sys, tempfile, time
+from collections import Counter
+from xml.etree import ElementTree
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_OFFLINE="1")
-passed, failed = 0, []
+passed, failed, skipped = 0, [], []   # of what was skipped: the name and the reason
 
 
 def report(name, good, seconds, text=""):
@@ -27,14 +29,21 @@ def run(name, *words, cwd=ROOT):
     report(name, done.returncode == 0, time.time() - began, done.stdout + done.stderr)
 
 
+def not_run(path):
+    "The reason why a notebook is not executed here, or empty; and how many of its cells are marked gpu or slow."
+    cells = ["".join(c["source"]) for c in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    marked = sum(bool(re.search(r"(?m)^#\| *(gpu|slow)\b", text)) for text in cells)
+    return "it needs results; executed by tests/test_report.py" if re.search(r"(?m)^skip_exec: *true", cells[0] if cells else "") else "", marked
+
+
 def notebooks():
     "Each chapter, from top to bottom, as nbdev runs it."
     code = "import sys; from nbdev.test import test_nb; from pathlib import Path; good, _ = test_nb(Path(sys.argv[1]), skip_flags=['gpu', 'slow']); sys.exit(not good)"
-    skipped = []
     for path in sorted((ROOT / "nbs").glob("*.ipynb")):
+        reason, marked = not_run(path)
+        if reason: skipped.append((f"notebook {path.name}", reason)); continue
         run(f"notebook {path.name}", sys.executable, "-c", code, path)
-        skipped += [path.name for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code" and re.search(r"(?m)^#\| *(gpu|slow)\b", "".join(c["source"]))]
-    if skipped: print(f"skipped: {len(skipped)} cells marked gpu or slow in {', '.join(sorted(set(skipped)))} (nbdev_test --flags gpu)", flush=True)
+        if marked: skipped.append((f"notebook {path.name}, {marked} of its cells", "marked gpu or slow; nbdev_test --flags gpu runs them"))
 
 
 def in_step():
@@ -49,24 +58,42 @@ def in_step():
         run("notebooks clean", "diff", "-r", "-x", ".ipynb_checkpoints", ROOT / "nbs", copy / "nbs")
 
 
+def counted(text):
+    "What pytest's record says: how many passed, the names of those that failed, names and reasons of those that were skipped."
+    good, bad, out = 0, [], []
+    for case in ElementTree.fromstring(text).iter("testcase"):
+        name = f"{case.get('classname')}::{case.get('name')}"
+        left = case.find("skipped")
+        if case.find("failure") is not None or case.find("error") is not None: bad.append(name)
+        elif left is not None: out.append((name, left.get("message") or "no reason given"))
+        else: good += 1
+    return good, bad, out
+
+
 def pytests():
     "What the notebooks cannot show: whole commands, faults, the browser."
     global passed
     with tempfile.TemporaryDirectory() as d:
         xml = Path(d) / "pytest.xml"
         done = subprocess.run([sys.executable, "-m", "pytest", "-q", "--durations=8", f"--junitxml={xml}", "tests"], cwd=ROOT, stdin=subprocess.DEVNULL)
-        text = xml.read_text() if xml.is_file() else ""
-    found = re.search(r'errors="(\d+)" failures="(\d+)" skipped="(\d+)" tests="(\d+)"', text)
-    if not found or done.returncode not in (0, 1): return report("pytest", False, 0, text)
-    errors, failures, skipped, tests = map(int, found.groups())
-    passed += tests - errors - failures - skipped
-    failed.extend(["pytest"] * (errors + failures))
+        text = xml.read_text(encoding="utf-8") if xml.is_file() else ""
+    if not text or done.returncode not in (0, 1): return report("pytest", False, 0, text)
+    good, bad, out = counted(text)
+    if done.returncode and not bad: bad = [f"pytest, which ended with {done.returncode}"]
+    passed += good; failed.extend(bad); skipped.extend(out)
+
+
+def close():
+    "What failed, what was skipped and why (tests of one reason together), and the counts alone on the last line."
+    for name in failed: print(f"failed: {name}")
+    together = Counter((name.partition("[")[0], reason) for name, reason in skipped)
+    for (name, reason), n in together.items(): print(f"skipped: {name}{f' ({n} times)' if n > 1 else ''}: {reason}")
+    print(f"{passed} passed, {len(failed)} failed, {len(skipped)} skipped")
 
 
 if __name__ == "__main__":
     only = sys.argv[1:]
     for step in (in_step, pytests, notebooks):
         if not only or step.__name__ in only: step()
-    for name in failed: print(f"failed: {name}")
-    print(f"{passed} passed, {len(failed)} failed")
+    close()
     sys.exit(bool(failed))
