@@ -1,5 +1,6 @@
 "Files: whole or noticed, on the disk, private, held by one, and text that stays text."
-import json, os, signal, stat, subprocess, sys, tempfile, time
+import os, stat, subprocess, sys
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,7 @@ import pytest
 
 from attack import files as attack
 from bizzaroworld import cli, files, results, study
-from bizzaroworld.battery import COLUMNS, align
+from bizzaroworld.battery import COLUMNS
 from bizzaroworld.facts import InputError
 
 HARD = ["", " 4", "007", "1e5", "True", "False", "NA", "null", "None", "nan", "#N/A", "inf", "-", "2024_06", "1000", 'a "b"', '""', "a,b", "a;b", "'",
@@ -49,14 +50,19 @@ def test_a_study_of_numbers_is_read_back_as_text(tiny_models, tmp_path):
     assert results.study_table(tmp_path/"left", "dropped.csv").category.tolist() == ["007"] and left.battery.clean_target.iloc[-1] == " 4"
 
 
-def test_notes_are_kept(tiny_models, tmp_path):
-    "What was read otherwise than it is written stands in the finished study."
-    table = pd.DataFrame(attack.PAIRS, columns=COLUMNS)
-    table.loc[0, "clean_target"] = "Paris"
-    notes = align(table, tiny_models["llama"].tokenizer).notes
-    s = study.study(tiny_models["llama"], table, out=tmp_path, source="odd", quick=True)
-    assert list(s.notes) == list(results.NOTE_COLUMNS) and len(s.notes) == len(notes)
-    if len(notes): assert s.notes["index"].tolist() == [0] and "'Paris'" in s.notes.note[0]
+@pytest.mark.parametrize("notes", [pd.DataFrame([(0, "clean_target", "007", " 007", "'007' is read as ' 007'")], columns=results.NOTE_COLUMNS),
+    ("row 3: target '007' is read with a leading space, ' 007'",)], ids=["a table", "sentences"])
+def test_notes_are_kept(again, tmp_path, monkeypatch, notes):
+    "What was read otherwise than it is written stands in the finished study, letter by letter."
+    real = study.choose_battery
+    def noted(*words, **options):
+        chosen = real(*words, **options)
+        return replace(chosen, battery=replace(chosen.battery, notes=notes))
+    monkeypatch.setattr(study, "choose_battery", noted)
+    again(tmp_path, quick=True)
+    kept = results.load_study(tmp_path).notes
+    if isinstance(notes, pd.DataFrame): pd.testing.assert_frame_equal(kept, notes)
+    else: assert list(kept) == list(results.NOTE_COLUMNS) and kept["index"].tolist() == [3] and kept.note.tolist() == list(notes)
 
 
 def test_private_as_the_umask_says(again, tmp_path):
