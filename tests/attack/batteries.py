@@ -39,7 +39,7 @@ def small_tokenizers():
         alphabet = [] if byte else pre_tokenizers.ByteLevel.alphabet()
         t.train_from_iterator(text, trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
         found[name] = transformers.PreTrainedTokenizerFast(tokenizer_object=t, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
-    for t in found.values(): t.context = 128
+    for name, t in found.items(): t.context, t.wants_bos = 128, name == "words"
     return found
 
 
