@@ -173,7 +173,9 @@ def command(folder, path, own_process=False):
 
 def attack(seconds, seed=0, folder=None, files=3000, commands=100):
     "Files through the reader, then some through the command; the counts, and a line for each that went wrong."
+    import transformers
     from conftest import tiny_model
+    transformers.utils.logging.disable_progress_bar()
     began, wrong, ends = time.time(), [], {}
     with tempfile.TemporaryDirectory(dir=folder) as d:
         d, tokenizers, made = Path(d), small_tokenizers(), Files(seed)
