@@ -39,7 +39,8 @@ def _objects(path, text):
     if not by_line and len(lines) > 1:
         try: by_line = isinstance(_loaded(lines[0][1]), dict)
         except _BROKEN: pass   # one JSON text on several lines
-    if by_line and len(lines) > MOST: raise InputError(f"{path}: {len(lines):,} lines, and at most {MOST:,} are read: give fewer")
+    if by_line and len(lines) > MOST:
+        raise InputError(f"{path}: {len(lines):,} lines, and at most {MOST:,} are read: give fewer")
     found = []
     for i, part in lines if by_line else [(0, text)]:
         try: found.append(_loaded(part))
@@ -72,9 +73,12 @@ def _cell_fault(value, longest):
     if value is None or value is pd.NA or isinstance(value, float) and value != value:
         return "is missing: fill it in or take the row out"
     if not isinstance(value, str): return f"is {brief(reprlib.repr(value), 60)}, not text: put it in quotes"
-    if re.search("[\ud800-\udfff]", value): return f"holds half a character ({brief(repr(value), 60)}): write it in UTF-8"
-    if not re.search(r"[^\s\u00ad\u200b-\u200f\u2060\ufeff]", value): return "is empty: fill it in or take the row out"
-    if len(value) > longest: return f"has {len(value):,} letters, and at most {longest:,} are read: shorten it"
+    if re.search("[\ud800-\udfff]", value):
+        return f"holds half a character ({brief(repr(value), 60)}): write it in UTF-8"
+    if not re.search(r"[^\s\u00ad\u200b-\u200f\u2060\ufeff]", value):
+        return "is empty: fill it in or take the row out"
+    if len(value) > longest:
+        return f"has {len(value):,} letters, and at most {longest:,} are read: shorten it"
     return ""
 
 def _checked(table, where):
@@ -87,8 +91,10 @@ def _checked(table, where):
     table = table.loc[:, ~table.columns.duplicated()][keep].reset_index(drop=True).astype(object)
     for column in COLUMNS:
         for i, value in enumerate(table[column]):
-            if fault := _cell_fault(value, LONGEST[column]): raise InputError(f"{where}: row {i}: {column} {fault}")
-    if "entity_token" in keep: table["entity_token"] = [v if isinstance(v, str) else None for v in table.entity_token]
+            fault = _cell_fault(value, LONGEST[column])
+            if fault: raise InputError(f"{where}: row {i}: {column} {fault}")
+    if "entity_token" in keep:
+        table["entity_token"] = [v if isinstance(v, str) else None for v in table.entity_token]
     return table
 
 # %% ../nbs/02_battery.ipynb #r002
@@ -99,7 +105,8 @@ def read_battery(
     path = Path(path)
     text = read_text(path)
     begins = text.lstrip("\ufeff \t\r\n")[:1]
-    if not begins: raise InputError(f"{path}: the file is empty: give a table with columns {', '.join(COLUMNS)}")
+    if not begins:
+        raise InputError(f"{path}: the file is empty: give a table with columns {', '.join(COLUMNS)}")
     if begins in "[{" or path.suffix.lower() in (".json", ".jsonl", ".ndjson"):
         return _checked(_from_objects(path, _objects(path, text.lstrip("\ufeff"))), path)
     return _checked(read_rows(path, text, COLUMNS, also=("entity_token",)), path)
@@ -149,7 +156,8 @@ def _joins(prompt):
 def _goes_on(target):
     "Whether a target follows without a space whatever is before it."
     first, kind = target[0], unicodedata.category(target[0])
-    return first.isspace() or first in ",.;:!?%…'°" or kind in ("Pe", "Pf", "Mn", "Mc") or kind[0] == "P" and _unspaced(first)
+    if kind in ("Pe", "Pf", "Mn", "Mc"): return True
+    return first.isspace() or first in ",.;:!?%…'°" or kind[0] == "P" and _unspaced(first)
 
 # %% ../nbs/02_battery.ipynb #r013
 def readings(
@@ -176,10 +184,12 @@ def _following(tokenizer, prompt, text, chat):
     before, both = (encode(tokenizer, t, chat=chat) for t in (prompt, prompt + text))
     ids, said = both[len(before):], brief(repr(text), 60)
     if both[:len(before)] != before:
-        return None, f"{said} changes the tokens of its prompt, which then ends in {_shown(tokenizer, both[-3:])}"
+        end = _shown(tokenizer, both[-3:])
+        return None, f"{said} changes the tokens of its prompt, which then ends in {end}"
     if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids:
         return None, f"{said} is {_shown(tokenizer, ids)} (unknown)"
-    return (ids[0], "") if len(ids) == 1 else (None, f"{said} is {_shown(tokenizer, ids)} ({len(ids)} tokens)")
+    if len(ids) == 1: return ids[0], ""
+    return None, f"{said} is {_shown(tokenizer, ids)} ({len(ids)} tokens)"
 
 # %% ../nbs/02_battery.ipynb #r014
 def target_id(
@@ -218,7 +228,8 @@ def _given_away(row):
         word = row[which].strip()
         for prompt in ("clean_prompt", "corrupt_prompt"):
             if re.search(rf"(?<!\w){re.escape(word)}(?!\w)", row[prompt], re.IGNORECASE):
-                return f"target {brief(repr(word), 60)} is already in the prompt {brief(repr(row[prompt]), 200)}"
+                word, text = brief(repr(word), 60), brief(repr(row[prompt]), 200)
+                return f"target {word} is already in the prompt {text}"
     return ""
 
 # %% ../nbs/02_battery.ipynb #r006
@@ -230,7 +241,8 @@ def _named(c):
 def _hidden(text):
     "The letters of a text that a reader does not see, each once."
     if text.isprintable(): return []
-    found = [c for c in dict.fromkeys(text) if c not in " \t\n" and unicodedata.category(c) in ("Cc", "Cf", "Zs", "Zl", "Zp")]
+    unseen = lambda c: c not in " \t\n" and unicodedata.category(c) in ("Cc", "Cf", "Zs", "Zl", "Zp")
+    found = [c for c in dict.fromkeys(text) if unseen(c)]
     # many scripts and all pictures need joiners; behind a Latin letter they are an accident
     return [c for c in found if c not in "\u200c\u200d" or re.search(f"(^|[\0-\u02ff]){c}", text)]
 
@@ -270,7 +282,8 @@ def _entity_fault(tokenizer, row, ids, span):
 
 def _as_seen(text):
     "A text as a reader sees it: one kind of space, letters composed, nothing hidden."
-    if len(text) <= 10_000 and not (text.isascii() and text.isprintable()):   # composing a long one can take minutes
+    # composing a long one can take minutes
+    if len(text) <= 10_000 and not (text.isascii() and text.isprintable()):
         text = "".join(c for c in unicodedata.normalize("NFC", text) if unicodedata.category(c) != "Cf")
     return " ".join(text.split())
 
@@ -327,11 +340,13 @@ class Battery:
     def _repr_html_(self):
         cut = lambda text: plain(brief(text, 80))
         shown = pd.DataFrame([dict(index=p.battery_idx, category=cut(p.category),
-            clean=cut(p.clean_prompt), corrupt=cut(p.corrupt_prompt), targets=cut(f"{p.clean_target!r} / {p.corrupt_target!r}"),
+            clean=cut(p.clean_prompt), corrupt=cut(p.corrupt_prompt),
+            targets=cut(f"{p.clean_target!r} / {p.corrupt_target!r}"),
             entity=f"{p.entity_span[0]}–{p.entity_span[1] - 1}") for p in self.pairs[:8]])
         with pd.option_context("display.max_colwidth", None): table = shown.to_html(index=False, escape=False)
         more = f" (first 8 of {len(self)})" if len(self) > 8 else ""
-        said = [*zip(self.dropped["index"][:8], self.dropped.reason), *zip(self.notes["index"][:8], "note: " + self.notes.note)]
+        said = [*zip(self.dropped["index"][:8], self.dropped.reason),
+                *zip(self.notes["index"][:8], "note: " + self.notes.note)]
         listed = "".join(f"<li>{index}: {plain(brief(text, 300))}</li>" for index, text in said)
         return f"<p>{len(self)} pairs{more}, {len(self.dropped)} left out</p>{table}<ul>{listed}</ul>"
 
@@ -351,7 +366,8 @@ def _notes_of(row, pair):
 def _category_notes(category, like):
     "What is odd about a category, and how the one is written that it looks like."
     found = [said for column, said in oddities(dict.fromkeys(COLUMNS, category)) if column == "category"]
-    if like != category: found.append(f"category {brief(repr(category), 60)} is another one than {brief(repr(like), 60)}")
+    if like != category:
+        found.append(f"category {brief(repr(category), 60)} is another one than {brief(repr(like), 60)}")
     return [("category", category, said) for said in found]
 
 # %% ../nbs/02_battery.ipynb #c026
@@ -365,7 +381,7 @@ def align(
     pairs, dropped, notes, seen, categories, alike = [], [], [], {}, set(), {}
     for i, row in enumerate(_checked(table, "battery").to_dict("records")):
         got = align_row(i, row, tokenizer, chat=chat)
-        if isinstance(got, Pair):   # one that counts twice would look like more evidence, however it is written
+        if isinstance(got, Pair):   # a pair that counts twice would look like more evidence
             first = seen.setdefault((got.clean_tokens, got.corrupt_tokens, got.clean_target_id, got.corrupt_target_id), i)
             if first != i: got = f"the same pair as row {first}"
         if isinstance(got, str):
@@ -374,7 +390,8 @@ def align(
         pairs.append(got)
         said = _notes_of(row, got)
         if got.category not in categories:
-            said += _category_notes(got.category, alike.setdefault(_as_seen(got.category).casefold(), got.category))
+            like = alike.setdefault(_as_seen(got.category).casefold(), got.category)
+            said += _category_notes(got.category, like)
             categories.add(got.category)
         notes += [(i, column, row[column], read, brief(note)) for column, read, note in said]
     return Battery(pairs, pd.DataFrame(dropped, columns=DROPPED), pd.DataFrame(notes, columns=NOTES))

@@ -177,7 +177,8 @@ def load_templates(
                 "it needs {subject} once, and text after it")
     twice = templates.relation[templates.relation.duplicated()]
     if len(twice):
-        raise InputError(f"templates: {brief(repr(twice.iloc[0]), 100)} is given twice; keep one for each relation")
+        relation = brief(repr(twice.iloc[0]), 100)
+        raise InputError(f"templates: {relation} is given twice; keep one for each relation")
     return templates
 
 # %% ../nbs/00_facts.ipynb #c015

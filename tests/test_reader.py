@@ -235,13 +235,13 @@ def test_text_stays_text(tmp_path):
     pd.DataFrame(rows).to_csv(tmp_path/"b.csv", index=False)
     (tmp_path/"b.json").write_text(json.dumps(rows))
     for name in ("b.csv", "b.json"): assert read_battery(tmp_path/name).to_dict("records") == rows
-    facts = pd.DataFrame([dict(category=w, relation="r", subject=f"{w}{i}", answer=w, source="") for i, w in enumerate(WORDS)])
+    facts = pd.DataFrame([dict(category=w, relation="r", subject=f"{w}{i}", answer=f"{w}{i}"[i:], source="") for w in WORDS for i in (0, 1)])
     facts.to_csv(tmp_path/"facts.csv", index=False)
     pd.DataFrame(dict(relation=["r"], template=["{subject} is 1e5, NA or"])).to_csv(tmp_path/"templates.csv", index=False, quoting=csv.QUOTE_ALL)
     found = load_facts(tmp_path/"facts.csv")
     assert found.to_dict("records") == facts.to_dict("records")
     pairs = make_pairs(found, load_templates(tmp_path/"templates.csv"))
-    assert set(pairs.category) <= set(WORDS) and set(pairs.clean_target) <= {" " + w for w in WORDS}
+    assert set(pairs.category) == set(WORDS) and len(pairs) == len(WORDS) and all(type(x) is str for x in pairs.clean_target)
 
 def test_candidates_keep_their_text():
     "The rules that choose pairs take categories as names, whatever they look like."

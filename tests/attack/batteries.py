@@ -39,7 +39,7 @@ def small_tokenizers():
         alphabet = [] if byte else pre_tokenizers.ByteLevel.alphabet()
         t.train_from_iterator(text, trainers.BpeTrainer(vocab_size=900, special_tokens=special, initial_alphabet=alphabet, show_progress=False))
         found[name] = transformers.PreTrainedTokenizerFast(tokenizer_object=t, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
-    for t in found.values(): t.context = 128
+    for name, t in found.items(): t.context, t.wants_bos = 128, name == "words"
     return found
 
 
@@ -173,7 +173,9 @@ def command(folder, path, own_process=False):
 
 def attack(seconds, seed=0, folder=None, files=3000, commands=100):
     "Files through the reader, then some through the command; the counts, and a line for each that went wrong."
+    import transformers
     from conftest import tiny_model
+    transformers.utils.logging.disable_progress_bar()
     began, wrong, ends = time.time(), [], {}
     with tempfile.TemporaryDirectory(dir=folder) as d:
         d, tokenizers, made = Path(d), small_tokenizers(), Files(seed)
