@@ -22,11 +22,12 @@ from .weights import (ModelSpec, PACKAGES, SUMS, fingerprint, hub_folder, known_
 
 # %% ../nbs/01_models.ipynb #c005
 def _fetch(call, place, local, weights=False, **kwargs):
-    "Call a `from_pretrained` on local files, where those of a hub id are brought first; code that lies there is not run."
+    "Call a `from_pretrained` on local files, brought from the hub if need be; no code that lies there is run."
     folder = str(place if local else hub_folder(place, weights))
     with quiet(offline=True):
         try: return call(folder, local_files_only=True, trust_remote_code=False, **kwargs)
-        except Exception as e: raise InputError(_unreadable(folder, e)) from e   # what a damaged file can raise has no end
+        except Exception as e:
+            raise InputError(_unreadable(folder, e)) from e   # what a damaged file can raise has no end
         except BaseException as e:
             if type(e).__name__ != "PanicException": raise   # how the tokenizers' Rust says the same
             raise InputError(_unreadable(folder, e)) from e
@@ -35,11 +36,15 @@ def _unreadable(folder, error):
     "Why a folder cannot be read, without the library's advice to switch a guard off."
     text, place = str(error), shown(folder)
     if "trust_remote_code" in text or "custom code" in text:
-        return f"{place} needs code of its own, and code of a model is never run: use a model that transformers knows by itself"
-    if "ignore_mismatched_sizes" in text: return f"the weights in {place} have other shapes than its config.json says: get a whole checkpoint"
+        return (f"{place} needs code of its own, and code of a model is never run: "
+                "use a model that transformers knows by itself")
+    if "ignore_mismatched_sizes" in text:
+        return f"the weights in {place} have other shapes than its config.json says: get a whole checkpoint"
     if "does not recognize this architecture" in text or "Unrecognized model" in text:
-        return f"{place} is of a model type that transformers {transformers.__version__} does not know: see model_type in its config.json"
-    if isinstance(error, ImportError): return f"reading {place} needs a package that is not installed ({one_line(error)})"
+        return (f"{place} is of a model type that transformers {transformers.__version__} does not know: "
+                "see model_type in its config.json")
+    if isinstance(error, ImportError):
+        return f"reading {place} needs a package that is not installed ({one_line(error)})"
     return f"cannot read {place}: {one_line(error)}; save the model there again"
 
 # %% ../nbs/01_models.ipynb #w102
@@ -52,7 +57,8 @@ def _config(folder):
     for name in _SIZES:
         n = getattr(text, name, None)
         if type(n) is not int or not 0 < n < 1 << 31:
-            raise InputError(f"config.json in {shown(folder)} says {name} = {shown(n, 40)}, which must be a whole number of at least 1: "
+            raise InputError(f"config.json in {shown(folder)} says {name} = {shown(n, 40)}, which must be "
+                             f"a whole number of at least 1: "
                              "get a whole checkpoint of a causal language model")
     return config
 
@@ -97,7 +103,7 @@ def wants_bos(
 
 def load_tokenizer(
     name:str, # as for `load`
-): # a Hugging Face tokenizer that remembers whether its model wants a BOS, how many tokens it reads and how many it knows (`rows`)
+): # a Hugging Face tokenizer that knows whether its model wants a BOS, its `context` and its `rows`
     "The tokenizer of a model, without its weights."
     folder = str(model_folder(name, weights=False))
     config = _config(folder)
@@ -108,14 +114,18 @@ def load_tokenizer(
     _check_vocabulary(tokenizer, folder)
     return tokenizer
 
+# %% ../nbs/01_models.ipynb #w106
 def _check_vocabulary(tokenizer, folder):
-    "Refuse a tokenizer whose words have no row in the model; marks such as an image's, which no text holds, may have none."
+    "Refuse a tokenizer whose words have no row in the model; marks that no text holds may have none."
     words = tokenizer.get_vocab()
-    if len(words) < 2: raise InputError(f"the tokenizer in {shown(folder)} knows no words: save the model's tokenizer there")
-    marks = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special} | set(tokenizer.all_special_ids)
+    if len(words) < 2:
+        raise InputError(f"the tokenizer in {shown(folder)} knows no words: save the model's tokenizer there")
+    marks = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+    marks |= set(tokenizer.all_special_ids)
     beyond = [w for w, i in words.items() if i >= tokenizer.rows and i not in marks]
     if beyond:
-        raise InputError(f"the tokenizer in {shown(folder)} knows {len(beyond)} tokens more than the model's {tokenizer.rows:,} rows, such as "
+        raise InputError(f"the tokenizer in {shown(folder)} knows {len(beyond)} tokens more than the "
+                         f"model's {tokenizer.rows:,} rows, such as "
                          f"{shown(beyond[0])}: save the tokenizer that the model was trained with")
 
 # %% ../nbs/01_models.ipynb #c011
@@ -156,16 +166,19 @@ def bos_fault(
 # %% ../nbs/01_models.ipynb #c017
 _TEXT_KEYS = {r"^(model\.)?language_model\.(model\.)?": "model.", r"^model\.lm_head\.": "lm_head."}
 _VISION = r"^(model\.)?(vision_tower|multi_modal_projector)\."   # left out on purpose
-_NOT_WEIGHTS = r"(^|\.)(attn|attention|self_attn)\.(masked_)?bias$|rotary_emb\.inv_freq$|(^|\.)position_ids$"   # tables that old files carry
+# tables that old files carry
+_NOT_WEIGHTS = r"(^|\.)(attn|attention|self_attn)\.(masked_)?bias$|rotary_emb\.inv_freq$|(^|\.)position_ids$"
 
 def _text_only(config):
     "The class, configuration and key mapping that read only the text stack of a checkpoint."
     if config.model_type == "gemma3": return transformers.Gemma3ForCausalLM, config.text_config, _TEXT_KEYS
     known = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(config.model_type)
     names = [str(n) for n in config.architectures or ()]
-    other = known is None or bool(names) and known not in names and not any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in names)
-    if other or getattr(config, "vision_config", None) is not None or getattr(config, "is_encoder_decoder", False):
-        raise InputError(f"model type {shown(config.model_type)}{names and f' ({shown(names[0])})' or ''} is not a causal language model of text: use one that is")
+    causal = known in names or any(n.endswith(("ForCausalLM", "LMHeadModel")) for n in names) or not names
+    more = getattr(config, "vision_config", None) is not None or getattr(config, "is_encoder_decoder", False)
+    if known is None or not causal or more:
+        raise InputError(f"model type {shown(config.model_type)}{names and f' ({shown(names[0])})' or ''} "
+                         f"is not a causal language model of text: use one that is")
     return AutoModelForCausalLM, config, None
 
 # %% ../nbs/01_models.ipynb #w104
@@ -173,10 +186,13 @@ def _check_shapes(kind, config, folder, keys):
     "Refuse a configuration that is not that of the weights, before memory is taken for it."
     place, files = shown(folder), [Path(folder)/n for n in weight_files(folder)]
     have = {n: shape for f in files for n, shape in _fetch(_shapes, f, True).items()}
-    room, text = sum(f.stat().st_size for f in files), config.get_text_config()   # at least one byte for each number
+    # at least one byte for each number
+    room, text = sum(f.stat().st_size for f in files), config.get_text_config()
     def small(*sizes): return math.prod(sizes) <= room
-    wrong = InputError(f"config.json in {place} is of a larger model than the weights beside it: get both from one place")
-    if not (small(text.vocab_size, text.hidden_size) and small(text.num_hidden_layers, text.hidden_size)): raise wrong
+    wrong = InputError(f"config.json in {place} is of a larger model than the weights beside it: get both "
+                       f"from one place")
+    if not (small(text.vocab_size, text.hidden_size) and small(text.num_hidden_layers, text.hidden_size)):
+        raise wrong
     make = kind.from_config if kind is AutoModelForCausalLM else kind._from_config
     def empty(folder, **_):
         with torch.device("meta"): return make(config)
@@ -185,7 +201,8 @@ def _check_shapes(kind, config, folder, keys):
     for name, shape in have.items():
         for pattern, new in (keys or {}).items(): name = re.sub(pattern, new, name)
         if want.get(name, shape) != shape:
-            raise InputError(f"{shown(name)} in {place} has the shape {shape}, and config.json says {want[name]}: get both from one place")
+            raise InputError(f"{shown(name)} in {place} has the shape {shape}, and config.json says "
+                             f"{want[name]}: get both from one place")
 
 def _shapes(file, **_):
     "Names and shapes of the tensors of a safetensors file; only its head is read."
@@ -199,28 +216,35 @@ def _check_loaded(model, report, folder, dtype):
     lost = report["missing_keys"]
     if lost: raise InputError(f"{place} lacks weights {say(lost)}: get a whole checkpoint")
     unused = [k for k in report["unexpected_keys"] if not re.search(f"{_VISION}|{_NOT_WEIGHTS}", k)]
-    if unused: raise InputError(f"{place} holds weights that its config.json has no place for {say(unused)}: get both from one place")
-    if report["mismatched_keys"] or report.get("error_msgs"): raise InputError(f"the weights in {place} have other shapes than its config.json says")
+    if unused:
+        raise InputError(f"{place} holds weights that its config.json has no place for {say(unused)}: get "
+                         f"both from one place")
+    if report["mismatched_keys"] or report.get("error_msgs"):
+        raise InputError(f"the weights in {place} have other shapes than its config.json says")
     for name, p in model.named_parameters():
         ends = torch.stack(torch.aminmax(p.detach().float() if p.dtype == torch.float16 else p.detach()))
         if torch.isfinite(ends).all(): continue
-        if dtype == torch.float16 and not torch.isnan(ends).any(): raise InputError(f"{shown(name)} in {place} does not fit into float16: use bfloat16 or float32")
-        raise InputError(f"{shown(name)} in {place} holds {'not-a-number' if torch.isnan(ends).any() else 'infinity'}: get a whole checkpoint")
+        if dtype == torch.float16 and not torch.isnan(ends).any():
+            raise InputError(f"{shown(name)} in {place} does not fit into float16: use bfloat16 or float32")
+        raise InputError(f"{shown(name)} in {place} holds "
+                         f"{'not-a-number' if torch.isnan(ends).any() else 'infinity'}: get a whole checkpoint")
 
+# %% ../nbs/01_models.ipynb #w107
 def _plain_model(place, local, config, dtype, device):
     "The plain Hugging Face model, text only, ready to run."
     folder = str(place if local else hub_folder(place))
     kind, config, keys = _text_only(config)
     _check_shapes(kind, config, folder, keys)
-    model, report = _fetch(kind.from_pretrained, folder, True, config=config, dtype=dtype, attn_implementation="eager", use_safetensors=True,
-        output_loading_info=True, **(dict(key_mapping=keys) if keys else {}))
+    extra = dict(key_mapping=keys) if keys else {}
+    model, report = _fetch(kind.from_pretrained, folder, True, config=config, dtype=dtype,
+        attn_implementation="eager", use_safetensors=True, output_loading_info=True, **extra)
     _check_loaded(model, report, folder, dtype)
     if not model.config.architectures: model.config.architectures = [type(model).__name__]
     return model.to(device).eval().requires_grad_(False)
 
 # %% ../nbs/01_models.ipynb #c019
 def _revision(name, folder, local):
-    "What pins the weights: the hub's commit, the checksum of a converted package, or a fingerprint of a folder."
+    "What pins the weights: the hub's commit, a converted package's checksum, or a fingerprint of a folder."
     if name in PACKAGES: return json.loads((Path(folder)/SUMS).read_text())["model.safetensors"]["sha256"]
     return fingerprint(folder) if local else Path(folder).name
 
@@ -258,6 +282,10 @@ def _test_pairs(tokenizer, vocabulary):
         pairs.append(((*bos, *rest[:2], a, *rest[2:]), (*bos, *rest[:2], b, *rest[2:]), (len(bos) + 2, len(bos) + 3)))
     return tuple(pairs[:2])
 
+def _apart(a, b):
+    "Largest difference of two tensors, relative to the largest value of the second."
+    return float((a.float().cpu() - b.float().cpu()).abs().max() / b.float().abs().max().cpu().clamp_min(1e-9))
+
 @torch.inference_mode()
 def _reference(model, tokenizer):
     "The plain model's own logits and states; only before wrapping, which changes the model in place."
@@ -267,7 +295,8 @@ def _reference(model, tokenizer):
         logits[ids], states[ids] = out.logits[0].cpu(), torch.stack([h[0] for h in out.hidden_states[:-1]]).cpu()
     for clean, corrupt, (start, _) in pairs:   # up to there the two prompts are one
         if start and _apart(logits[clean][:start], logits[corrupt][:start]) > 0.05:
-            raise InputError(f"this model ({shown(model.config.model_type)}) reads ahead: a token changes what is said before it; use a causal language model")
+            raise InputError(f"this model ({shown(model.config.model_type)}) reads ahead: a token changes "
+                             f"what is said before it; use a causal language model")
     return Reference(pairs, logits, states)
 
 # %% ../nbs/01_models.ipynb #c025
@@ -405,10 +434,6 @@ def _probe(model, clean, corrupt, span):
 # %% ../nbs/01_models.ipynb #c040
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
 
-def _apart(a, b):
-    "Largest difference of two tensors, relative to the largest value of the second."
-    return float((a.float().cpu() - b.float().cpu()).abs().max() / b.float().abs().max().cpu().clamp_min(1e-9))
-
 def _check_bos(probes, tolerance):
     "7: the tokenizer gives exactly one BOS where the model wants it, none where it does not."
     tokenizer, kind = probes[0].model.tokenizer, probes[0].model.original_model.config.model_type
@@ -422,7 +447,8 @@ def _check_finite(probes, tolerance):
     "6: nothing overflows."
     bad = sum(int((~torch.isfinite(t)).sum()) for p in probes for t in [*p.own.values(), *p.other.values(), p.lds([])])
     dtype = probes[0].model.spec_dtype
-    cure = {"float16": "use bfloat16 or float32", "bfloat16": "use float32"}.get(dtype, "its weights are damaged, or its config.json is not theirs")
+    cures = {"float16": "use bfloat16 or float32", "bfloat16": "use float32"}
+    cure = cures.get(dtype, "its weights are damaged, or its config.json is not theirs")
     return bad, 0, f"{bad} values are not finite in {dtype}: {cure}"
 
 # %% ../nbs/01_models.ipynb #c041
@@ -534,7 +560,8 @@ def _check_same(probes, tolerance):
     for p, at in zip(probes, (probes[0].span[1] - 1, len(probes[-1].clean) - 1)):
         n = p.model.cfg.n_layers
         three = (("resid_mid", 0), ("resid_post", 0), ("resid_pre", 1))
-        rows = [[(s, l + k, [at], p.other[s, l + k]) for s, k in three if l + k < n] for l in range(n)]   # after the last layer comes none
+        # after the last layer comes none
+        rows = [[(s, l + k, [at], p.other[s, l + k]) for s, k in three if l + k < n] for l in range(n)]
         off = p.effects([patch for row in rows for patch in row]).split([len(row) for row in rows])
         apart = torch.stack([o.max() - o.min() for o in off])
         layer = int(apart.argmax())
@@ -594,7 +621,8 @@ def load(
     folder = model_folder(name)
     revision = _revision(str(name), folder, local)
     plain = _plain_model(str(folder), True, config, dtype, device)
-    if _revision(str(name), folder, local) != revision: raise InputError(f"{shown(folder)} changed while it was read: try again")
+    if _revision(str(name), folder, local) != revision:
+        raise InputError(f"{shown(folder)} changed while it was read: try again")
     reference = _reference(plain, tokenizer)
     model = _wrap(plain, tokenizer, str(folder), dtype, device)
     model.study_name = (folder.resolve().name or "model") if local and known is None else str(name)

@@ -9,7 +9,8 @@ __all__ = ['PACKAGES', 'SUMS', 'READ', 'SHARD', 'INDEX', 'AGAIN', 'SLOW', 'SMALL
            'locate', 'model_folder', 'at_hand']
 
 # %% ../nbs/00_weights.ipynb #c002
-import contextlib, errno, hashlib, http, importlib, importlib.util, json, os, re, shutil, socket, ssl, sys, tempfile, time, warnings
+import contextlib, errno, hashlib, http, importlib, importlib.util, json, os, re
+import shutil, socket, ssl, sys, tempfile, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -70,7 +71,8 @@ def _gguf_file(name, folder):
 # %% ../nbs/00_weights.ipynb #w002
 def one_line(error, limit=160):
     "The first line of an error, cut to a length that fits a line of ours."
-    from bizzaroworld.words import visible   # loads the notebook's display, so only where something went wrong
+    # loads the notebook's display, so only where something went wrong
+    from bizzaroworld.words import visible
     line = next((l.strip() for l in str(error).splitlines() if l.strip()), type(error).__name__)
     return visible(line if len(line) <= limit else line[:limit - 1] + "…")
 
@@ -135,7 +137,7 @@ def _seal(folder):
     (folder/SUMS).write_text(json.dumps(sums, indent=1))
 
 def is_whole(folder, fully=False):
-    "Whether a sealed folder still holds what was sealed; `fully` reads every byte, whatever size and time say."
+    "Whether a sealed folder still holds what was sealed; `fully` reads every byte."
     try:
         sums = json.loads((folder/SUMS).read_text())
         for name, s in sums.items():
@@ -178,19 +180,22 @@ def checksum(
     size, changed = os.stat(path).st_size, max(os.stat(path).st_mtime_ns, os.stat(path).st_ctime_ns)
     if size >= 1 << 20 and (known := _remembered().get(before)): return known
     digest = _sha256(path)
-    if _stamp(path) != before: raise InputError(f"{shown(path)} changed while it was read: wait until it is written, then try again")
+    if _stamp(path) != before:
+        raise InputError(f"{shown(path)} changed while it was read: wait until it is written, then try again")
     # a file that is seconds old could be written again within one tick of the clock
     if size >= 1 << 20 and abs(now - changed) > 2e9: _remember(before, digest)
     return digest
 
-READ = (".json", ".safetensors", ".model", ".jinja", ".tiktoken", "vocab.txt", "merges.txt")   # what a model is made of
+# what a model is made of
+READ = (".json", ".safetensors", ".model", ".jinja", ".tiktoken", "vocab.txt", "merges.txt")
 
 def fingerprint(
     folder, # of a model
 )->str: # hex
     "One checksum over every byte of the weights, the configuration and the tokenizer."
     files = sorted(p for p in Path(folder).iterdir() if p.name.endswith(READ) and p.is_file())
-    return hashlib.sha256("".join(f"{p.name} {checksum(p)}\n" for p in files).encode(errors="surrogateescape")).hexdigest()
+    text = "".join(f"{p.name} {checksum(p)}\n" for p in files)
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 # %% ../nbs/00_weights.ipynb #c021
 def embedded_folder(
@@ -214,7 +219,9 @@ def embedded_folder(
 def _fresh_folder(cache, name):
     "An empty folder in the cache."
     try: cache.mkdir(parents=True, exist_ok=True); return Path(tempfile.mkdtemp(prefix=f".{name}-", dir=cache))
-    except OSError as e: raise InputError(f"cache folder {shown(cache)} cannot be written ({e.strerror}): set BIZZAROWORLD_CACHE to one that can") from e
+    except OSError as e:
+        raise InputError(f"cache folder {shown(cache)} cannot be written ({e.strerror}): set "
+                         f"BIZZAROWORLD_CACHE to one that can") from e
 
 def _move_aside(folder):
     "Take a damaged folder out of the way; another process may have done so already."
@@ -232,7 +239,8 @@ def read_json(
     except OSError as e: refuse(e.strerror or type(e).__name__)
     try: data = json.loads(raw.decode("utf-8"))
     except UnicodeDecodeError: refuse("it is not UTF-8 text")
-    except (ValueError, RecursionError) as e: refuse("it is UTF-16, not UTF-8" if b"\0" in raw[:100] else f"no JSON ({one_line(e)})")
+    except (ValueError, RecursionError) as e:
+        refuse("it is UTF-16, not UTF-8" if b"\0" in raw[:100] else f"no JSON ({one_line(e)})")
     if not isinstance(data, dict): refuse(f"it holds a {type(data).__name__}, not an object")
     return data
 
@@ -248,25 +256,33 @@ def read_config(
 )->dict:
     "A model's configuration, refused where it says that the weights are not what is studied here."
     names, place = _names(folder) if listed is None else set(listed), shown(folder)
-    if adapters := sorted(n for n in names if n.startswith(("adapter_config.", "adapter_model."))): _refuse_adapter(folder, adapters[0])
+    if adapters := sorted(n for n in names if n.startswith(("adapter_config.", "adapter_model."))):
+        _refuse_adapter(folder, adapters[0])
     if "config.json" not in names:
-        found = next((f"a {n.rpartition('.')[2]} file" for n in sorted(names) if n.endswith((".gguf", ".ckpt", ".bin", ".pt"))), "")
-        raise InputError(f"folder {place} holds no config.json{found and ' but ' + found}: give a folder saved by save_pretrained")
+        kinds = (n.rpartition(".")[2] for n in sorted(names) if n.endswith((".gguf", ".ckpt", ".bin", ".pt")))
+        found = next((f"a {kind} file" for kind in kinds), "")
+        raise InputError(f"folder {place} holds no config.json{found and ' but ' + found}: give a folder "
+                         f"saved by save_pretrained")
     config = read_json(Path(folder)/"config.json")
     for part in (config, config.get("text_config")):
         how = isinstance(part, dict) and (part.get("quantization_config") or part.get("compression_config"))
         if how:
             method = one_line(how.get("quant_method", "unknown method") if isinstance(how, dict) else how, 40)
-            raise InputError(f"the weights in {place} are quantised ({method}): use the model in full precision that they were made from; "
+            raise InputError(f"the weights in {place} are quantised ({method}): use the model in full "
+                             f"precision that they were made from; "
                              "--dtype bfloat16 halves its memory")
-    if config.get("transformers_weights"): raise InputError(f"config.json in {place} names its weights: call them model.safetensors instead")
+    if config.get("transformers_weights"):
+        raise InputError(f"config.json in {place} names its weights: call them model.safetensors instead")
     return config
 
+# %% ../nbs/00_weights.ipynb #w016
 def _refuse_adapter(folder, name):
     "An adapter alone is no model, and beside weights it would be left out."
     base = ""
-    with contextlib.suppress(InputError): base = read_json(Path(folder)/"adapter_config.json").get("base_model_name_or_path") or ""
-    raise InputError(f"{shown(folder)} holds an adapter ({name}){base and f' of {shown(base)}'}, which is not studied apart from its model: merge "
+    with contextlib.suppress(InputError):
+        base = read_json(Path(folder)/"adapter_config.json").get("base_model_name_or_path") or ""
+    raise InputError(f"{shown(folder)} holds an adapter ({shown(name)}){base and f' of {shown(base)}'}, "
+                     f"which is not studied apart from its model: merge "
                      "the two with peft (AutoPeftModelForCausalLM.from_pretrained(FOLDER).merge_and_unload().save_pretrained(NEW), "
                      "the tokenizer too) and use NEW")
 
@@ -281,26 +297,35 @@ def weight_files(
     names, place = _names(folder) if listed is None else set(listed), shown(folder)
     shards = sorted(n for n in names if re.fullmatch(SHARD, n))
     if "model.safetensors" in names:
-        if shards: raise InputError(f"{place} holds two sets of weights, model.safetensors and {shards[0]}: keep one of them")
+        if shards:
+            raise InputError(f"{place} holds two sets of weights, model.safetensors and {shards[0]}: keep "
+                             f"one of them")
         return ["model.safetensors"]
     if INDEX not in names: _refuse_format(place, names)
     try: named = sorted({str(v) for v in read_json(Path(folder)/INDEX)["weight_map"].values()})
-    except (KeyError, AttributeError): raise InputError(f"cannot read {INDEX} in {place}: it has no weight_map; get the file again")
-    lost, extra = sorted(set(named) - names), sorted(set(shards) - set(named))
-    if lost: raise InputError(f"{place} lacks weights ({len(lost)} of {len(named)} shards, such as {shown(lost[0])}): get a whole checkpoint")
-    if extra: raise InputError(f"{place} holds {extra[0]}, which its index does not name: get a whole checkpoint")
+    except (KeyError, AttributeError):
+        raise InputError(f"cannot read {INDEX} in {place}: it has no weight_map; get the file again")
+    lost = [n for n in named if n not in names or not re.fullmatch(r"[\w.-]+", n, re.ASCII)]
+    extra = sorted(set(shards) - set(named))
+    if lost:
+        raise InputError(f"{place} lacks weights ({len(lost)} of {len(named)} shards, such as "
+                         f"{shown(lost[0])}): get a whole checkpoint")
+    if extra:
+        raise InputError(f"{place} holds {extra[0]}, which its index does not name: get a whole checkpoint")
     return named
 
+# %% ../nbs/00_weights.ipynb #w017
 def _refuse_format(place, names):
     "Say what to do about weights that are not safetensors, or not there."
     pickled = sorted(n for n in names if n.endswith((".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")))
     if not pickled: raise InputError(f"{place} lacks weights (no model.safetensors): get a whole checkpoint")
-    raise InputError(f"{place} holds {shown(pickled[0])} and no safetensors: such a file can run code when it is read, so it is not; where you "
+    raise InputError(f"{place} holds {shown(pickled[0])} and no safetensors: such a file can run code when "
+                     f"it is read, so it is not; where you "
                      "trust it, AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW) writes safetensors: use NEW")
 
 # %% ../nbs/00_weights.ipynb #w021
 class HubError(RuntimeError):
-    "The hub did not answer, or not as it should: one line that says what was asked for, what came and what to do."
+    "The hub did not answer, or not as it should: one line that says what came and what to do."
 
 AGAIN = (1, 2, 4)   # seconds before each further try
 
@@ -326,43 +351,53 @@ def _why(error, host):
     def caused(*kinds): return any(isinstance(c, kinds) for c in causes)
     codes = {getattr(c, "errno", None) for c in causes}
     if caused(socket.gaierror): return f"{host} is not found: is there a network?", 0
-    if codes & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}: return f"there is no way to {host}: is there a network?", 0
-    if caused(ssl.SSLCertVerificationError): return f"{host} shows a certificate that is not trusted: look at the proxy and SSL_CERT_FILE", 0
+    if codes & {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN}:
+        return f"there is no way to {host}: is there a network?", 0
+    if caused(ssl.SSLCertVerificationError):
+        return f"{host} shows a certificate that is not trusted: look at the proxy and SSL_CERT_FILE", 0
     if caused(httpx2.ProxyError): return "the proxy refuses: look at HTTPS_PROXY", 0
     # its text may hold the token
-    if caused(httpx2.LocalProtocolError, httpx2.UnsupportedProtocol): return "the request cannot be sent: look at HF_TOKEN and HF_ENDPOINT", 0
+    if caused(httpx2.LocalProtocolError, httpx2.UnsupportedProtocol):
+        return "the request cannot be sent: look at HF_TOKEN and HF_ENDPOINT", 0
     if caused(httpx2.TimeoutException): return f"{host} said nothing for {_patience()} s", 1
     if errno.ECONNREFUSED in codes: return f"{host} refuses the connection", 1
     return f"the connection to {host} broke", len(AGAIN)
 
+# %% ../nbs/00_weights.ipynb #w032
 def _busy(answer, host):
     "The same for an answer that says to come again."
     known = {s.value: s.phrase for s in http.HTTPStatus}
     asked = answer.headers.get("Retry-After", "")
     why = f"{host} answers {answer.status_code} ({known.get(answer.status_code, 'unknown')})"
-    if asked.isascii() and asked.isdigit() and int(asked[:9]) > 10: return f"{why} and asks to wait {asked[:9]} s", 0
+    if asked.isascii() and asked.isdigit() and int(asked[:9]) > 10:
+        return f"{why} and asks to wait {asked[:9]} s", 0
     return why, len(AGAIN)
 
 # %% ../nbs/00_weights.ipynb #w023
 SLOW = (60, 60_000)   # fewer bytes than the second in as many seconds as the first: given up
 
 def _watched(parts, host, state, resumed):
-    "The bytes of an answer, given up where they are too many or too slow; a break is told, and `resumed` by the caller."
+    "The bytes of an answer, given up where they are too many or too slow; a break is told, then `resumed`."
     import httpx2
     got, window, since = 0, 0, time.monotonic()
     try:
         for part in parts:
             got, window = got + len(part), window + len(part)
-            if got > state.most: raise HubError(f"{host} sends more of {state.file} than it promised; try again later")
+            if got > state.most:
+                raise HubError(f"{host} sends more of {state.file} than it promised; try again later")
             if time.monotonic() - since > SLOW[0]:
-                if window < SLOW[1]: raise HubError(f"{host} sends {state.file} too slowly ({window} bytes in {SLOW[0]} s); try again later")
+                if window < SLOW[1]:
+                    raise HubError(f"{host} sends {state.file} too slowly ({window} bytes in {SLOW[0]} s); "
+                                   f"try again later")
                 window, since = 0, time.monotonic()
             yield part
     except httpx2.TransportError as e:
         if not resumed: raise
         state.broken = 1 if got > 10_000_000 else state.broken + 1   # a long way was made: counted anew
         why, _ = _why(e, host)
-        if state.broken > len(AGAIN): raise HubError(f"cannot get {state.file} from the hub: {why} {state.broken} times; try again later") from e
+        if state.broken > len(AGAIN):
+            raise HubError(f"cannot get {state.file} from the hub: {why} {state.broken} times; try again "
+                           f"later") from e
         _tell(f"{state.file}: {why}; going on in {AGAIN[state.broken - 1]} s")
         time.sleep(AGAIN[state.broken - 1] - 1)   # the hub's library adds a second
         raise httpx2.RemoteProtocolError(str(e)) from e   # which it resumes after
@@ -382,12 +417,14 @@ def _patient(send, state):
             try:
                 answer = send(request, stream=True, **options)
                 if answer.status_code < 500 and answer.status_code not in (408, 429):
-                    answer.stream = Stream(answer.stream, _watched(answer.stream, answer.url.host, state, stream))
+                    parts = _watched(answer.stream, answer.url.host, state, stream)
+                    answer.stream = Stream(answer.stream, parts)
                     if not stream: answer.read()
                     return answer
                 answer.close(); why, again = _busy(answer, host)
             except httpx2.TransportError as e: why, again = _why(e, host)
-            if tries >= again: raise HubError(f"cannot get {state.file} from the hub: {why}; {_offline_names()}")
+            if tries >= again:
+                raise HubError(f"cannot get {state.file} from the hub: {why}; {_offline_names()}")
             _tell(f"{state.file}: {why}; trying again in {AGAIN[tries]} s"); time.sleep(AGAIN[tries])
     return patient
 
@@ -395,22 +432,32 @@ def _patient(send, state):
 def _refusal(error, hub_id):
     "What an error of the hub's library means to the user."
     from huggingface_hub import constants, errors, get_token
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__: return _refusal(error.__cause__, hub_id)
+    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__:
+        return _refusal(error.__cause__, hub_id)
     name, page, login = shown(hub_id), f"https://huggingface.co/{hub_id}", "`hf auth login` or HF_TOKEN"
     status, token = getattr(getattr(error, "response", None), "status_code", None), get_token()
     def wrong(why): return InputError(f"cannot get {name} from the hub: {why}")
-    if isinstance(error, errors.DisabledRepoError) or status in (410, 451): return wrong(f"the hub has closed it; see {page}")
+    if isinstance(error, errors.DisabledRepoError) or status in (410, 451):
+        return wrong(f"the hub has closed it; see {page}")
     if isinstance(error, errors.GatedRepoError) or status == 403:
-        if token: return wrong(f"your token may not read it; accept its licence on {page}, with the account of the token ({login} gives another)")
+        if token:
+            return wrong(f"your token may not read it; accept its licence on {page}, with the account of "
+                         f"the token ({login} gives another)")
         return wrong(f"it is gated; accept its licence on {page}, then log in: {login}")
     if isinstance(error, errors.RevisionNotFoundError): return wrong("it is empty")
-    if isinstance(error, errors.EntryNotFoundError): return wrong("it holds no config.json; give a model in the form of transformers")
-    if status == 401 and token and not isinstance(error, errors.RepositoryNotFoundError): return wrong(f"it refuses your token; give another: {login}")
+    if isinstance(error, errors.EntryNotFoundError):
+        return wrong("it holds no config.json; give a model in the form of transformers")
+    if status == 401 and token and not isinstance(error, errors.RepositoryNotFoundError):
+        return wrong(f"it refuses your token; give another: {login}")
     if isinstance(error, errors.RepositoryNotFoundError) or status in (401, 404):
-        return wrong(f"there is no such model (and no such folder here), or it is private; check the name, and for a private one log in: {login}")
-    if isinstance(error, (errors.HFValidationError, UnicodeEncodeError)): return wrong("its name or HF_TOKEN holds letters that the hub does not take")
-    if isinstance(error, errors.FileMetadataError): why = "what answers is not the hub; look at the proxy, at HF_ENDPOINT and whether you must log in to the network"
-    elif isinstance(error, OSError) and error.errno: why = f"{constants.HF_HUB_CACHE} cannot be written ({error.strerror}); free space, or set HF_HOME"
+        return wrong(f"there is no such model (and no such folder here), or it is private; check the name, "
+                     f"and for a private one log in: {login}")
+    if isinstance(error, (errors.HFValidationError, UnicodeEncodeError)):
+        return wrong("its name or HF_TOKEN holds letters that the hub does not take")
+    if isinstance(error, errors.FileMetadataError):
+        why = "what answers is not the hub; look at the proxy, HF_ENDPOINT and the network's own log-in"
+    elif isinstance(error, OSError) and error.errno:
+        why = f"{constants.HF_HUB_CACHE} cannot be written ({error.strerror}); free space, or set HF_HOME"
     elif status: why = f"it answers {status}; try again later"
     else: why = one_line(error)
     return HubError(f"cannot get {name} from the hub: {why}; {_offline_names()}")
@@ -420,7 +467,8 @@ def _refusal(error, hub_id):
 def _asking(hub_id, state):
     "`huggingface_hub` with our patience, without bars, and with its errors in one line."
     from huggingface_hub import constants, set_client_factory
-    from huggingface_hub.utils import _http, are_progress_bars_disabled, disable_progress_bars, enable_progress_bars, logging
+    from huggingface_hub.utils import (_http, are_progress_bars_disabled, disable_progress_bars,
+        enable_progress_bars, logging)
     make = _http._GLOBAL_CLIENT_FACTORY
     was = logging.get_verbosity(), are_progress_bars_disabled(), constants.HF_HUB_DISABLE_XET
     def patient_client():
@@ -449,17 +497,20 @@ def _blob(path):
     "What a file of the hub's cache is called there: its checksum; empty where the cache holds plain files."
     return Path(os.readlink(path)).name if Path(path).is_symlink() else ""
 
+# %% ../nbs/00_weights.ipynb #w034
 def _check_cache(folder):
     "Hold what lies in the hub's cache to its checksums."
     for path in sorted(Path(folder).iterdir()):
         if path.name.endswith(READ) and path.is_file() and not _is_blob(path, _blob(path)):
-            raise InputError(f"{shown(path, 200)} is damaged (its checksum is not the hub's): delete it and the file it points to, then try again")
+            raise InputError(f"{shown(path, 200)} is damaged (its checksum is not the hub's): delete it "
+                             f"and the file it points to, then try again")
 
 def _check_download(path, sums):
     "Refuse, and take away, a file that is not what the hub promised."
     if all(_is_blob(path, s) for s in {s for s in sums if s}): return
     with contextlib.suppress(OSError): os.unlink(os.path.realpath(path)); os.unlink(path)
-    raise HubError(f"{path.name} as it came does not match the hub's checksum (SHA-256): it was taken away; try again")
+    raise HubError(f"{path.name} as it came does not match the hub's checksum (SHA-256): it was taken "
+                   f"away; try again")
 
 # %% ../nbs/00_weights.ipynb #w030
 SMALL = (".json", ".txt", ".model", ".jinja", ".tiktoken")
@@ -480,9 +531,10 @@ def _download(hub_id, weights):
         listed = HfApi().model_info(hub_id, revision=folder.name, files_metadata=True).siblings or []
         files = {s.rfilename: (s.size, [s.lfs.sha256 if s.lfs else s.blob_id]) for s in listed}
         read_config(folder, files)   # what is refused is refused before anything large comes
-        small = [n for n in files if n.endswith(SMALL) and "/" not in n and (files[n][0] or 0) <= MOST]
+        small = [n for n in files if n.endswith(SMALL) and re.fullmatch(r"[\w.-]+", n, re.ASCII)]
         # the last of them tells that the others are there
-        for n in sorted(small, key=lambda n: (n == "tokenizer_config.json", n)): get(n, *files[n], revision=folder.name)
+        for n in sorted(small, key=lambda n: (n == "tokenizer_config.json", n)):
+            get(n, *files[n], revision=folder.name)
         for n in weight_files(folder, files) if weights else ():
             _tell(f"getting {n} of {hub_id} ({(files[n][0] or 0) / 1e9:.2f} GB)")
             get(n, files[n][0] or float("inf"), files[n][1], revision=folder.name)
@@ -505,6 +557,7 @@ def _cached(hub_id, weights, offline=False):
         except InputError: return None
     return folder
 
+# %% ../nbs/00_weights.ipynb #w033
 def hub_folder(
     hub_id:str, # organisation and name
     weights:bool=True, # the weights too, not the configuration and the tokenizer alone
@@ -514,7 +567,8 @@ def hub_folder(
     offline = constants.HF_HUB_OFFLINE
     folder = _cached(hub_id, weights, offline)
     if folder is None and offline:
-        raise InputError(f"cannot get {shown(hub_id)} from the hub: HF_HUB_OFFLINE is set, and it is not at hand; unset it, or use "
+        raise InputError(f"cannot get {shown(hub_id)} from the hub: HF_HUB_OFFLINE is set, and it is not "
+                         f"at hand; unset it, or use "
                          f"another model: {_offline_names()}")
     if folder is None: folder = _download(hub_id, weights)
     read_config(folder); _check_cache(folder)
@@ -535,12 +589,16 @@ def locate(
     spec, path = known_model(name), _path(name)
     if spec and spec.source == "embedded": return str(embedded_folder(spec.name, fully)), True
     if spec: return spec.hub_id, False
-    if not name.strip(): raise InputError(f"the name of the model is empty: use {names}, a hub id such as org/name, or a folder that exists")
+    if not name.strip():
+        raise InputError(f"the name of the model is empty: use {names}, a hub id such as org/name, or a "
+                         f"folder that exists")
     if path and path.is_dir(): read_config(path); return str(path), True
     if path and path.is_file():
-        raise InputError(f"{shown(name)} is a file, and a model is a folder saved by save_pretrained (GGUF files are not read yet)")
+        raise InputError(f"{shown(name)} is a file, and a model is a folder saved by save_pretrained (GGUF "
+                         f"files are not read yet)")
     if len(name) <= 96 and re.fullmatch(r"\w[\w.-]*/[\w.-]+", name, re.ASCII): return name, False
-    raise InputError(f"unknown model {shown(name)}: use {names}, a hub id such as org/name, or a folder that exists")
+    raise InputError(f"unknown model {shown(name)}: use {names}, a hub id such as org/name, or a folder "
+                     f"that exists")
 
 # %% ../nbs/00_weights.ipynb #w041
 def model_folder(
