@@ -17,6 +17,7 @@ o,The opposite of hot is,The opposite of big is, cold, small
 o,The opposite of big is,The opposite of long is, small, short
 """
 DIFFER = {"seconds", "peak_memory_bytes", "sha256"}   # of run.json: what no two runs have in common, and the checksum of that; the study reads it back and checks it
+MOST = 300   # kills: then the time is better spent elsewhere
 LIMIT = 120   # seconds that a study of four pairs may take on a machine that is busy
 
 
@@ -138,7 +139,7 @@ def attack(
         found = dict(tried=0, random=0, chosen=0, moments=len(every), wrong=wrong)
         first, calls = draw.sample(every, len(every)), max(k for k, _, _ in every)
         chains = ("F", "F", "FR", "FC", "R", "RC", "RRR")   # the first, chosen from all moments; a random one; one chosen while it goes on
-        while time.monotonic() < until and not wrong[10:]:
+        while time.monotonic() < until and found["tried"] < MOST and not wrong[10:]:
             out, said = folder/"out", []
             for kind in draw.choice(chains):
                 if kind == "F" and not first: continue
