@@ -19,13 +19,13 @@ class _Parser(argparse.ArgumentParser):
 
 def _word(text):
     "A word that can be the name of something."
-    if not text.strip(): raise argparse.ArgumentTypeError("an empty word names nothing: give a name, or leave the option out")
-    if "\0" in text: raise argparse.ArgumentTypeError(f"{text!r} holds a NUL, which no name can: take it out")
-    try: longest = max(len(part) for part in text.encode().split(b"/"))   # a file system counts bytes
-    except UnicodeEncodeError: raise argparse.ArgumentTypeError(f"{text!r} is not UTF-8: give another name") from None
-    if longest > 255 or len(text.encode()) > 1000:
-        raise argparse.ArgumentTypeError(f"{text!r} is {len(text):,} letters long, too many for a name: give a shorter one")
-    return text
+    Wrong = argparse.ArgumentTypeError
+    if not text.strip(): raise Wrong("an empty word names nothing: give a name, or leave the option out")
+    if "\0" in text: raise Wrong(f"{text!r} holds a NUL, which no name can: take it out")
+    try: content = text.encode()   # a file system counts bytes
+    except UnicodeEncodeError: raise Wrong(f"{text!r} is not UTF-8: give another name") from None
+    if len(content) <= 1000 and max(map(len, content.split(b"/"))) <= 255: return text
+    raise Wrong(f"{text!r} is {len(text):,} letters long, too many for a name: give a shorter one")
 
 def _count(text):
     "How many of something, where none makes no sense."
@@ -37,16 +37,19 @@ def _count(text):
 def _shared(p, *words):
     "The options that several commands have in common."
     add = dict(
-        model=lambda: p.add_argument("--model", required=True, type=_word, metavar="M", help="name, hub id or local folder; see `bizzaroworld models`"),
+        model=lambda: p.add_argument("--model", required=True, type=_word, metavar="M",
+            help="name, hub id or local folder; see `bizzaroworld models`"),
         models=lambda: p.add_argument("--model", required=True, nargs="+", type=_word, metavar="M",
             help="names, hub ids or local folders; of several, the pairs that all of them know are studied too"),
         battery=lambda: p.add_argument("--battery", type=_word, metavar="F",
             help="CSV or JSON file of pairs; the model's default battery if not given; "
                 "`shared` for pairs known under all models in --results"),
-        device=lambda: (p.add_argument("--device", type=_word, default="auto", metavar="D", help="auto, cpu, cuda, mps"),
+        device=lambda: (
+            p.add_argument("--device", type=_word, default="auto", metavar="D", help="auto, cpu, cuda, mps"),
             p.add_argument("--dtype", type=_word, default="auto", metavar="T", help="auto, float32, bfloat16, float16")),
         json=lambda: p.add_argument("--json", action="store_true", help="one JSON object on standard output"),
-        results=lambda: p.add_argument("--results", type=_word, default="results", metavar="DIR", help="folder of finished studies (default: results)"))
+        results=lambda: p.add_argument("--results", type=_word, default="results", metavar="DIR",
+            help="folder of finished studies (default: results)"))
     for w in words: add[w]()
     p.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
@@ -69,11 +72,14 @@ def parser():
     command("models", "known models; which are at hand offline", "json")
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device", "json", "results")
     p = command("study", "run the study of a model, or of several and what compares them", "models", "battery", "device", "json", "results")
-    p.add_argument("--selection", type=_word, default="C", metavar="A|B|C", help="A: 15 strongest pairs; B: best of each category; C: all (default)")
-    p.add_argument("--out", type=_word, metavar="DIR", help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
+    p.add_argument("--selection", type=_word, default="C", metavar="A|B|C",
+        help="A: 15 strongest pairs; B: best of each category; C: all (default)")
+    p.add_argument("--out", type=_word, metavar="DIR",
+        help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
     p.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")
     p.add_argument("--quick", action="store_true", help="the six experiments alone: no controls, maps, routes, circuits")
-    p.add_argument("--experiments", type=_word, metavar="E,E", help="only these of the six, such as 1,3; implies --quick")
+    p.add_argument("--experiments", type=_word, metavar="E,E",
+        help="only these of the six, such as 1,3; implies --quick")
     p = command("report", "notebooks and site from what is in the results", "results")
     p.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
     p.add_argument("--render-only", action="store_true", help="render again without recomputing")
@@ -86,8 +92,10 @@ def _bench_options(p):
     p.add_argument("--model", type=_word, metavar="M", help="name, hub id or local folder; see `bizzaroworld models`")
     p.add_argument("--shape", type=_word, metavar="S",
         help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or a JSON file)")
-    p.add_argument("--pairs", type=_count, metavar="N", help="pairs that the engine patches (default: the first 60, or as many as there are)")
-    p.add_argument("--sample", type=_count, metavar="N", help="patches that the reference repeats one at a time (default: 200; 20 with --shape)")
+    p.add_argument("--pairs", type=_count, metavar="N",
+        help="pairs that the engine patches (default: the first 60, or as many as there are)")
+    p.add_argument("--sample", type=_count, metavar="N",
+        help="patches that the reference repeats one at a time (default: 200; 20 with --shape)")
     p.add_argument("--no-peers", action="store_true", help="leave the other libraries out")
     p.add_argument("--every", action="store_true",
         help="compare every patch with the reference (about ten minutes for the default study on two cores)")
@@ -102,7 +110,7 @@ def _clean(text):
     return "\n".join(map(visible, text.split("\n")))
 
 def _line(text, limit=420):
-    "One line of bounded length; what is cut is cut from the middle, since the fault stands first and the advice last."
+    "One line of bounded length, cut from the middle: the fault stands first and the advice last."
     text = _clean(" ".join(str(text).split()))
     return text if len(text) <= limit else f"{text[:limit * 2 // 3]} … {text[-limit // 3:]}"
 
@@ -117,7 +125,8 @@ class _Unread(Exception):
 def _put(text):
     "Print a result."
     try: print(_clean(text), flush=True)
-    except OSError as e: raise _Unread(f"standard output cannot be written ({e.strerror}): send it elsewhere") from None
+    except OSError as e:
+        raise _Unread(f"standard output cannot be written ({e.strerror}): send it elsewhere") from None
 
 # %% ../nbs/12_cli.ipynb #o005
 def _streams():
@@ -173,7 +182,7 @@ def _battery_file(args):
 
 # %% ../nbs/12_cli.ipynb #c016
 def _aligned(args, table):
-    "The battery of the words of a command under its model: the user's needs the tokenizer alone, the default one the weights too."
+    "A battery under a model: the user's needs the tokenizer alone, the default one the weights too."
     from bizzaroworld.battery import align
     from bizzaroworld.models import load, load_tokenizer
     if table is not None: return table, align(table, load_tokenizer(args.model))
@@ -187,7 +196,8 @@ def _notes(battery):
     "What is read otherwise than it is written, or needs a word: the row and one sentence."
     notes = battery.notes
     if not isinstance(notes, tuple): return [dict(index=int(i), note=n) for i, n in zip(notes["index"], notes.note)]
-    return [dict(index=int(row.removeprefix("row ")), note=n) for row, _, n in (text.partition(": ") for text in notes)]
+    parts = (text.partition(": ") for text in notes)
+    return [dict(index=int(row.removeprefix("row ")), note=n) for row, _, n in parts]
 
 # %% ../nbs/12_cli.ipynb #c016b
 def _check(args):
@@ -198,7 +208,7 @@ def _check(args):
     found = dict(model=args.model, battery=source, pairs=len(table), valid=len(battery.pairs),
         categories=len({p.category for p in battery.pairs}), dropped=dropped, notes=_notes(battery))
     if args.json: return found
-    _put(f"{args.model}: {found['valid']} of {found['pairs']} pairs valid, in {found['categories']} categories")
+    _put("{model}: {valid} of {pairs} pairs valid, in {categories} categories".format(**found))
     for d in dropped: _put(f"  {d['index']:>4}  {_line(d['reason'])}")
     if found["notes"]: _put("notes:")
     for n in found["notes"]: _put(f"  {n['index']:>4}  {_line(n['note'])}")
@@ -283,7 +293,7 @@ def _summary(args, name, out, run):
     "What a study came to, in a line or for --json."
     found = dict(model=name, out=str(out), pairs=run["counts"]["pairs_patched"], rows=run["counts"]["rows"],
         **{k: run[k] for k in ("noise_floor", "seconds", "peak_memory_bytes")})
-    if not args.json: _put(_line(f"{name}: {found['pairs']} pairs, {found['rows']:,} rows in {out} ({found['seconds']:.0f} s)"))
+    if not args.json: _put(_line("{model}: {pairs} pairs, {rows:,} rows in {out} ({seconds:.0f} s)".format(**found)))
     return found
 
 # %% ../nbs/12_cli.ipynb #c023
@@ -307,11 +317,13 @@ def _check_writable(path, option, *, file=False):
     import tempfile
     from bizzaroworld.facts import InputError
     whole = Path(os.path.abspath(path))
-    if whole.exists() and not (whole.is_file() if file else whole.is_dir()):
-        raise InputError(f"{option} {path} is {'no plain file' if file else 'a file'}: name {'a file in a folder' if file else 'a folder'}")
+    if file and whole.exists() and not whole.is_file():
+        raise InputError(f"{option} {path} is no plain file: name one in a folder")
+    if not file and whole.exists() and not whole.is_dir(): raise InputError(f"{option} {path} is a file: name a folder")
     there = next(p for p in (whole, *whole.parents)[file:] if p.exists())
     try: tempfile.TemporaryFile(dir=there).close()
-    except OSError as e: raise InputError(f"{option} {path} cannot be written ({there}: {e.strerror}): name another place") from e
+    except OSError as e:
+        raise InputError(f"{option} {path} cannot be written ({there}: {e.strerror}): name another place") from e
 
 def _report(args):
     "Run the report's notebooks and render the site."
@@ -333,7 +345,8 @@ def _bounded(args, table):
     args.pairs = min(60, most) if args.pairs is None else args.pairs
     args.sample = (20 if args.shape else 200) if args.sample is None else args.sample
     if args.pairs > most: raise InputError(f"--pairs {args.pairs}: {what} at most {most:,} pairs: ask for no more")
-    if args.sample > MOST: raise InputError(f"--sample {args.sample}: at most {MOST:,}, one at a time: for every patch use --every")
+    if args.sample > MOST:
+        raise InputError(f"--sample {args.sample}: at most {MOST:,}, one at a time: for every patch use --every")
 
 # %% ../nbs/12_cli.ipynb #c025b
 def _bench(args):
@@ -359,7 +372,8 @@ def _show_figures(found):
     "Figures for a terminal: one a line, tables as tables."
     import pandas as pd
     for k, v in found.items():
-        if isinstance(v, list): _put(f"{k}:\n" + pd.DataFrame(v).to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.4g}"))
+        if isinstance(v, list):
+            _put(f"{k}:\n" + pd.DataFrame(v).to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.4g}"))
         else: _put(f"{k:>24}  {v:,.4g}" if isinstance(v, float) else f"{k:>24}  {v}")
 
 # %% ../nbs/12_cli.ipynb #c027
@@ -390,15 +404,20 @@ def main(
         if argv is None: _flush()
 
 # %% ../nbs/12_cli.ipynb #c027b
+def _finite(v):
+    "The same without NaN and infinities, which JSON does not have."
+    if isinstance(v, dict): return {k: _finite(x) for k, x in v.items()}
+    if isinstance(v, (list, tuple)): return [_finite(x) for x in v]
+    return None if isinstance(v, float) and v - v != 0 else v
+
 def _json(found):
     "One object on one line, in plain ASCII; what is no number is null."
-    finite = lambda v: ({k: finite(x) for k, x in v.items()} if isinstance(v, dict) else [finite(x) for x in v] if isinstance(v, (list, tuple))
-        else None if isinstance(v, float) and v - v != 0 else v)
-    return json.dumps(finite(found)).replace("\x7f", "\\u007f")
+    return json.dumps(_finite(found)).replace("\x7f", "\\u007f")
 
 def _stopped(error):
     "Whether an error is, or comes from, somebody's Ctrl-C."
-    return error is not None and (isinstance(error, KeyboardInterrupt) or _stopped(error.__cause__ or error.__context__))
+    if error is None or isinstance(error, KeyboardInterrupt): return error is not None
+    return _stopped(error.__cause__ or error.__context__)
 
 def _is(error, module, name):
     "Whether an error is of a class of ours; a module that is not loaded raised nothing."
@@ -408,14 +427,15 @@ def _failed(args, error, alone=False):
     "One line on standard error, or the traceback where it was asked for; the exit status."
     stopped = _stopped(error)
     if stopped and alone: import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)   # it ends already
-    if isinstance(error, _Unread) and isinstance(error.__context__, BrokenPipeError): return 1   # as `| head` wants it
+    if isinstance(error, _Unread) and isinstance(error.__context__, BrokenPipeError): return 1   # `| head`
     wrong, doing = _is(error, "facts", "InputError"), getattr(args, "doing", "")
-    plain = wrong or getattr(error, "plain", False) or _is(error, "weights", "HubError") or _is(error, "proof", "ProofError")
+    plain = wrong or _is(error, "weights", "HubError") or _is(error, "proof", "ProofError") or getattr(error, "plain", False)
     if args.debug:
         import traceback; _note("bizzaroworld", _clean("".join(traceback.format_exception(error)).rstrip()))
     elif stopped: _note("bizzaroworld", "stopped; type the command again to go on where it was")
     else:
-        text = f"{doing}: " * bool(doing and doing not in str(error)) + f"{type(error).__name__}: " * (not plain) + str(error)
+        text = f"{type(error).__name__}: " * (not plain) + str(error)
+        if doing and doing not in text: text = f"{doing}: {text}"
         _note("bizzaroworld", _line(text) + "; --debug shows where" * (not plain))
     return 2 if wrong else 1
 

@@ -169,9 +169,10 @@ def in_process(
 )->dict: # what its `worker` printed
     "Run a module's `worker` in a process of its own."
     code = f"from bizzaroworld.{module} import worker; worker()"
-    command = [sys.executable, "-P", "-c", code]   # -P: a file that is called like a library, where the user stands, is not run
+    command = [sys.executable, "-P", "-c", code]   # -P: no file where the user stands is taken for a library
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, errors="replace")
-    if done.returncode: raise RuntimeError(one_line((done.stderr.strip().splitlines() or ["it stopped without a word"])[-1]))
+    last = (done.stderr.strip().splitlines() or ["it stopped without a word"])[-1]
+    if done.returncode: raise RuntimeError(one_line(last))
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 # %% ../nbs/06c_peers.ipynb #c020

@@ -17,6 +17,7 @@ o,The opposite of hot is,The opposite of big is, cold, small
 o,The opposite of big is,The opposite of long is, small, short
 """
 DIFFER = {"seconds", "peak_memory_bytes", "sha256"}   # of run.json: what no two runs have in common, and the checksum of that; the study reads it back and checks it
+MOST = 300   # kills: then the time is better spent elsewhere
 LIMIT = 120   # seconds that a study of four pairs may take on a machine that is busy
 
 
@@ -77,7 +78,13 @@ def child(study, out, moment=None):
         for number in (0, 1, 2): os.dup2(os.open(os.devnull, os.O_RDWR), number)
         if moment: watch(out, moment)
         study(out); os._exit(0)
-    except BaseException: os._exit(1)
+    except BaseException as e: (out.parent/"error").write_text(f"{type(e).__name__}: {e}"); os._exit(1)
+
+
+def why(out):
+    "What the last study that failed said, in a line; a hung one says nothing."
+    said = out.parent/"error"
+    return " ".join(said.read_text().split())[:300] if said.is_file() else f"no word in {LIMIT} s"
 
 
 def ended(pid):
@@ -90,7 +97,7 @@ def moments(study, out):
     log = out.with_suffix(".log")
     def note(*moment):
         with open(log, "a") as f: f.write(json.dumps(moment[:3]) + "\n")
-    if (status := ended(child(study, out, note))) != 0: raise RuntimeError(f"an undisturbed study ended with {status}")
+    if (status := ended(child(study, out, note))) != 0: raise RuntimeError(f"an undisturbed study failed: {why(out)}")
     return list(dict.fromkeys(tuple(json.loads(line)) for line in log.read_text().splitlines()))
 
 
@@ -138,7 +145,7 @@ def attack(
         found = dict(tried=0, random=0, chosen=0, moments=len(every), wrong=wrong)
         first, calls = draw.sample(every, len(every)), max(k for k, _, _ in every)
         chains = ("F", "F", "FR", "FC", "R", "RC", "RRR")   # the first, chosen from all moments; a random one; one chosen while it goes on
-        while time.monotonic() < until and not wrong[10:]:
+        while time.monotonic() < until and found["tried"] < MOST and not wrong[10:]:
             out, said = folder/"out", []
             for kind in draw.choice(chains):
                 if kind == "F" and not first: continue
@@ -146,7 +153,7 @@ def attack(
                 hit = kill_after(study, out, said[-1]) if kind == "R" else kill_at(study, out, said[-1])
                 found["tried"] += hit; found["random" if kind == "R" else "chosen"] += hit
             status = ended(child(study, out))
-            fault = f"the study then ended with {status}" if status else differences(out, whole)
+            fault = f"the study then failed ({why(out)})" if status else differences(out, whole)
             if fault: wrong.append(f"killed at {said}: {fault}")
             shutil.rmtree(out, ignore_errors=True)
         return found
