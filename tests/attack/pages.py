@@ -195,8 +195,8 @@ UNLUCKY = {
     "one": (counted(1), dict(layers=1, heads=1)),
     "two": (counted(2), dict(layers=1, heads=2, steps=60)),
     "still": (counted(2, categories=2), dict(alike=("e0", "e1"), steps=60)),             # one of two pairs has no swing
-    "nine": (counted(9, target="{}", category="{}"), dict(layers=2, heads=1, steps=100)),  # text that looks like numbers, one category
-    "truths": (counted(1, target="True").assign(category="True", corrupt_target=" False"), dict(layers=2, heads=2, steps=60)),
+    "1000": (counted(9, target="{}", category="{}"), dict(layers=2, heads=1, steps=100)),  # text that looks like numbers, one category
+    "2024_06": (counted(1, target="True").assign(category="True", corrupt_target=" False"), dict(layers=2, heads=2, steps=60)),
     "same": (counted(6, categories=3), dict(alike=tuple(f"e{i}" for i in range(0, 12, 2)), steps=0)),
     "quick": (counted(4, categories=2), dict(quick=True, steps=60)),
     "long": (counted(3, categories=3, words=60), dict(heads=4, steps=30)),
