@@ -380,7 +380,8 @@ def align(
     "The battery of one model: each row of the table is a pair, or has its reason."
     pairs, dropped, notes, seen, categories, alike = [], [], [], {}, set(), {}
     for i, row in enumerate(_checked(table, "battery").to_dict("records")):
-        got = align_row(i, row, tokenizer, chat=chat)
+        try: got = align_row(i, row, tokenizer, chat=chat)
+        except InputError as e: got = str(e)   # a token that the model has no row for
         if isinstance(got, Pair):   # a pair that counts twice would look like more evidence
             first = seen.setdefault((got.clean_tokens, got.corrupt_tokens, got.clean_target_id, got.corrupt_target_id), i)
             if first != i: got = f"the same pair as row {first}"

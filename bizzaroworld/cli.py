@@ -202,7 +202,9 @@ def _notes(battery):
 # %% ../nbs/12_cli.ipynb #c016b
 def _check(args):
     "Which pairs are valid, why the others are not, and what is read otherwise than it is written."
+    from bizzaroworld.weights import model_folder
     table, source = _battery_file(args)
+    model_folder(args.model, weights=False)   # a hub is asked before the heavy libraries are loaded
     table, battery = _aligned(args, table)
     dropped = [dict(index=int(i), reason=r) for i, r in zip(battery.dropped["index"], battery.dropped.reason)]
     found = dict(model=args.model, battery=source, pairs=len(table), valid=len(battery.pairs),
@@ -217,11 +219,11 @@ def _check(args):
 def _some_valid(table, source, name):
     "Refuse a battery of which nothing is left under the model's tokenizer."
     from bizzaroworld.battery import align
-    from bizzaroworld.facts import InputError
+    from bizzaroworld.facts import InputError, brief
     from bizzaroworld.models import load_tokenizer
     battery = align(table, load_tokenizer(name))
     if battery.pairs: return
-    raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: {battery.dropped.reason.mode()[0]}; see bizzaroworld check")
+    raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: {brief(battery.dropped.reason.mode()[0], 250)}; see bizzaroworld check")
 
 # %% ../nbs/12_cli.ipynb #c019
 def _folder(name):
@@ -234,18 +236,21 @@ def _out(args, name, source):
     "Where a study goes."
     return Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/_folder(name))
 
-def _check_study(args, table, source):
-    "Refuse what cannot be studied before the first model is loaded."
+def _check_experiments(args):
+    "Refuse an experiment that there is not."
     from bizzaroworld.experiments import EXPERIMENTS, patches_of
-    from bizzaroworld.selection import SELECTIONS, select
-    from bizzaroworld.facts import InputError
-    from bizzaroworld.results import check_folder
-    from bizzaroworld.weights import locate
-    args.model = list(dict.fromkeys(args.model))
-    if args.selection not in SELECTIONS: select(None, args.selection)
     asked = EXPERIMENTS if args.experiments is None else [e.strip() for e in args.experiments.split(",")]
     args.experiments = tuple(dict.fromkeys(asked))
     for e in args.experiments: patches_of(e, 0, 0)
+
+def _check_study(args, table, source):
+    "Refuse what cannot be studied before the first model is loaded."
+    from bizzaroworld.selection import SELECTIONS, select
+    from bizzaroworld.facts import InputError
+    from bizzaroworld.results import check_folder
+    from bizzaroworld.weights import locate, model_folder
+    args.model = list(dict.fromkeys(args.model))
+    if args.selection not in SELECTIONS: select(None, args.selection)
     if args.out and len(args.model) > 1:
         raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use --results")
     folders = [_folder(name) for name in args.model]
@@ -254,6 +259,9 @@ def _check_study(args, table, source):
     for name in args.model:
         locate(name); check_folder(out := _out(args, name, source), source)
         _check_writable(out, "--out" if args.out else "--results")
+    for name in args.model: model_folder(name, weights=False)   # a hub is asked before the heavy libraries are loaded
+    _check_experiments(args)
+    for name in args.model:
         if table is not None: _some_valid(table, source, name)
 
 # %% ../nbs/12_cli.ipynb #c021
@@ -352,10 +360,12 @@ def _bounded(args, table):
 def _bench(args):
     "The engine against the reference and its peers on the same patches, or on a shape with random weights."
     from bizzaroworld.facts import InputError
+    from bizzaroworld.weights import model_folder
     if bool(args.model) == bool(args.shape): raise InputError("bench wants either --model or --shape: give one of them")
     if args.out: _check_writable(args.out, "--out", file=True)
     table, source = (None, "") if args.shape else _battery_file(args)
     _bounded(args, table)
+    if args.model: model_folder(args.model, weights=False)   # a hub is asked before the heavy libraries are loaded
     from bizzaroworld.bench import bench, bench_shape, write_figures
     from bizzaroworld.models import load, pick_device
     if args.shape:

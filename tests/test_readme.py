@@ -20,7 +20,7 @@ def of(tool): return [c for c in COMMANDS if c.startswith(tool + " ")]
 
 
 def test_the_commands_were_found():
-    assert {"make report", "make test", "make lab", "make site"} <= set(COMMANDS)
+    assert {"make report", "make test", "make lab", "make site", "make attack"} <= set(COMMANDS)
     assert len(of("bizzaroworld")) >= 9 and len(of("papermill")) == 1 and len(of("pip")) == 2
 
 
