@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['STUDY', 'SMALL', 'SIZES', 'study_patches', 'block_weights', 'operations', 'matmul_rate', 'timed', 'sample_reference',
-           'against_reference', 'reference_rows', 'every_patch', 'beside_peers', 'random_pairs', 'small_model',
-           'scaling', 'noise', 'worker', 'ask_worker', 'read_shape', 'random_bridge', 'bench_shape', 'machine', 'stamp',
-           'bench', 'more', 'write_figures']
+           'against_reference', 'every_patch', 'beside_peers', 'random_pairs', 'small_model', 'scaling', 'noise',
+           'worker', 'ask_worker', 'read_shape', 'random_bridge', 'bench_shape', 'machine', 'stamp', 'bench', 'more',
+           'write_figures']
 
 # %% ../nbs/06d_bench.ipynb #c002
 import json, os, platform, random, shlex, sys, time
@@ -17,9 +17,9 @@ from types import SimpleNamespace
 import pandas as pd
 import torch, transformers
 from .facts import InputError, data_path
-from .models import _wrap, load, read_sites, run_final, writer
+from .models import _wrap, load, read_sites
 from .battery import Pair
-from .patching import DIRECTIONS, hooked_ld, patch_one, readout, runs, target_ids, token_indices
+from .patching import DIRECTIONS, hooked_ld, patch_one, patch_rows, runs, target_ids, token_indices
 from .engine import Network, patch_all, state_of
 from .knowledge import choose_battery
 from .experiments import patches_of
@@ -125,29 +125,6 @@ def against_reference(
         speedup=each * count / seconds, max_abs_difference=worst, needed_operations=needed, matmul_rate=rate, roofline_fraction=needed / seconds / rate,
         peak_memory_bytes=peak, threads=torch.get_num_threads(), versions=versions())
 
-# %% ../nbs/06d_bench.ipynb #c016
-@torch.inference_mode()
-def reference_rows(
-    model, # a bridge
-    pair, # `Pair`
-    patches, # list of `Patch`, of the study's own sites
-    *,
-    direction:str="noising", # one of `DIRECTIONS`
-    size:int=60, # rows in each forward
-    itself:bool=False, # the run gives to itself: what then moves is rounding
-): # `[patch]` LD, in logits
-    "The reference's numbers with a row of the batch for each patch: hooks of the bridge, full forwards, no cache."
-    base, giving = runs(pair, direction)
-    source, found = read_sites(model, base if itself else giving), []
-    for start in range(0, len(patches), size):
-        part = patches[start:start + size]
-        hooks = [h for i, p in enumerate(part)
-            for h in writer(model, p.site, p.layer, token_indices(p.position, pair), source[p.site, p.layer], head=p.head, rows=i)]
-        normed = run_final(model, [base] * len(part), hooks)
-        found.append(readout(model, normed, torch.tensor([target_ids(pair)] * len(part), device=normed.device)).cpu())
-    logits = torch.cat(found)
-    return logits[:, 0] - logits[:, 1]
-
 # %% ../nbs/06d_bench.ipynb #c017
 def every_patch(
     model, # a bridge
@@ -162,8 +139,8 @@ def every_patch(
     for i, pair in enumerate(pairs):
         for d, direction in enumerate(DIRECTIONS):
             unpatched = (result.ld_clean, result.ld_corrupt)[d][i]
-            floor = max(floor, float((reference_rows(model, pair, few, direction=direction, itself=True) - unpatched).abs().max()))
-            off = (reference_rows(model, pair, patches, direction=direction) - result.ld[d, i]).abs().nan_to_num(nan=float("inf"))
+            floor = max(floor, float((patch_rows(model, pair, few, direction=direction, itself=True) - unpatched).abs().max()))
+            off = (patch_rows(model, pair, patches, direction=direction) - result.ld[d, i]).abs().nan_to_num(nan=float("inf"))
             at = int(off.argmax())
             if float(off[at]) > worst: worst, where = float(off[at]), dict(battery_idx=pair.battery_idx, direction=direction, **asdict(patches[at]))
         if progress: progress((i + 1) / len(pairs))
