@@ -17,7 +17,7 @@ HOSTILE = [
     (f"<!--<script>{RUN}", "The capital of {} is", "France", "Japan", "Paris", "Tokyo"),
     (f"<script>{RUN}</script>", "The <script>" + RUN + "</script> of {} is", "Spain", "Italy", "<b>Madrid</b>", "<i>Rome</i>"),
     ("</script></div></main>", "A <!--<script> of {} --> is", f"<img/src=x/onerror={RUN}>", f"<svg/onload={RUN}>", "</script>", "<!--x"),
-    ("*a* _b_ `c` ~~d~~ $e$", "The *star* _under_ `tick` $x^2$ ~~of~~ {} is", "**bold**", "__init__", "*one*--", "`two`..."),
+    ("*a* _b_ `c` ~~d~~ $e$", "The *star* _under_ `tick` $x^2$ ~~of~~ {} is", "**bold**", "__init__", "*one*", "`two`"),
     ("a|b [c](javascript:alert) ![d](x)", "|a|b| [link](javascript:alert) ![i](x) # {} is", "$$a$$", "\\(b\\)", "|3|", "[4]"),
     ("{{< include /etc/hostname >}} {=html}", "{{< meta title >}} {} ::: {.cell} is", "&lt;b&gt;", "&amp;", "{{<y", "```"),
     ("a.b[c]:Q 'd' \"e\" \\f", "Say 'it' or \"that\" \\n {} datum.kind:N is", "</title>", "</textarea>", "'q'", '"r"'),
