@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEMPORARY', 'TEXT', 'LOCK', 'write_whole', 'tidy', 'table_bytes', 'read_table', 'sha256', 'write_table', 'seal',
-           'brief', 'lock']
+           'lock']
 
 # %% ../nbs/00a_files.ipynb #n002
 import contextlib, csv, hashlib, json, os, re, secrets, socket, time
@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 import pandas as pd
 from filelock import FileLock, Timeout
-from .facts import InputError
+from .facts import InputError, brief
 
 # %% ../nbs/00a_files.ipynb #n005
 TEMPORARY = re.compile(r"\.[0-9a-f]{16}\.bizzaroworld")   # a name that nobody else gives
@@ -115,11 +115,6 @@ def _holder(note):
         return f"process {h['process']} on {h['host']} since {h['since']} ({h['what']})"
     except (OSError, ValueError, TypeError, KeyError): return "another process"
 
-def brief(path):
-    "A path that fits a line."
-    text = str(path) if str(path).isprintable() else repr(str(path))
-    return text if len(text) <= 200 else f"{text[:80]} … {text[-80:]}"
-
 # %% ../nbs/00a_files.ipynb #n019
 def _acquire(held, folder):
     "Get the lock in a folder, which is made; another start may take an empty one away at any moment."
@@ -144,9 +139,9 @@ def lock(
             for ours in (folder/LOCK, note): stack.callback(_gone, ours)   # while it is held: who waits notices
             _gone(note); note.write_text(json.dumps(about), encoding="utf-8")
         except Timeout as e:
-            raise InputError(f"{brief(folder)} is in use by {_holder(note)}: "
+            raise InputError(f"{brief(folder, 200)} is in use by {_holder(note)}: "
                 "wait until that has ended, or name another folder") from e
         except (OSError, ValueError) as e:
             why = getattr(e, "strerror", None) or str(e)
-            raise InputError(f"folder {brief(folder)} cannot be written ({why}): name another one") from e
+            raise InputError(f"folder {brief(folder, 200)} cannot be written ({why}): name another one") from e
         yield

@@ -11,8 +11,8 @@ import json, os
 from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd
-from .facts import InputError
-from .files import brief, lock, read_table, seal, sha256, write_table, write_whole
+from .facts import InputError, brief
+from .files import lock, read_table, seal, sha256, write_table, write_whole
 from .selection import KEY, shared_battery
 
 # %% ../nbs/06a_results.ipynb #n008
@@ -33,9 +33,10 @@ class Study:
     notes:pd.DataFrame=field(default_factory=lambda: pd.DataFrame(columns=NOTE_COLUMNS)) # what differs from the text
 
     def _repr_markdown_(self):
+        from bizzaroworld.words import plain   # not before something is shown: it brings IPython
         r = self.run
         return (
-            f"**{r['model']}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {r['dtype']} on {r['device']}, "
+            f"**{plain(r['model'])}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {r['dtype']} on {r['device']}, "
             f"noise floor {r['noise_floor']:.0e} logits")
 
 # %% ../nbs/06a_results.ipynb #n008b
@@ -109,10 +110,10 @@ def study_table(
 def _none_there(folder):
     "That there is no finished study, and what to do."
     theirs = any(os.path.exists(folder/n) for n in FILES) and not (folder/".parts").exists()   # for all we know
-    first = f"delete the folder {brief(folder)}, then " if theirs else ""
+    first = f"delete the folder {brief(folder, 200)}, then " if theirs else ""
     return InputError(
-        f"no finished study in {brief(folder)}: run.json is missing; "
-        f"{first}run bizzaroworld study --out {brief(folder)}")
+        f"no finished study in {brief(folder, 200)}: run.json is missing; "
+        f"{first}run bizzaroworld study --out {brief(folder, 200)}")
 
 def load_study(
     folder:str|Path, # of a finished study
@@ -133,7 +134,7 @@ def _check_place(out):
     there = next(p for p in (out, *out.absolute().parents) if os.path.lexists(p))
     if not there.is_dir():
         what = "a file" if there.exists() else "a link to what is not there"
-        raise InputError(f"{brief(there)} is {what}: name a folder for the results")
+        raise InputError(f"{brief(there, 200)} is {what}: name a folder for the results")
     with lock(out, "a look whether a study can go there"): pass   # tried, since permissions do not say it all
     for name in ("run.json", ".parts", *FILES):
         if (out/name).exists() and (out/name).is_dir() != (name == ".parts"):

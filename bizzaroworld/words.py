@@ -105,6 +105,7 @@ def say(
     text:str, # Markdown; a line break in it is a space
 ):
     "Show a paragraph."
+    text = re.sub(r"(&#4[56];)(?=&#4[56];)", r"\1<wbr>", text)      # or a renderer makes one sign of -- and of ...
     display(Markdown(re.sub(r"[ \n]+", " ", text).strip()))
 
 def table(

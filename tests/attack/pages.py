@@ -24,6 +24,7 @@ HOSTILE = [
     (" 4", "The number after {} is", "3", "5", "4", "6"),
     ("True", "<!-- {} --> is", "True", "False", "NA", "null"),
     ("<script>no swing</script>", "The twin of {} is", "left*", "right*", "_up_", "_down_"),
+    ("--- ...", "A---b -- ... {} is", "--c", "d--", "-->a", "...b"),
     ("日本 é \u202eabc\u200b", "日本 の {} \u202eis\u200b", "東京", "大阪", "é", "ü"),
 ]
 ALIKE = ("left*", "right*")      # read as the same, so LD is the same in both runs
