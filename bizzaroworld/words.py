@@ -124,7 +124,7 @@ def proven(
 )->str:
     "What the numbers were held to before the study began, as a sentence."
     if not proof or not proof.get("patches"): return ""
-    logits = f"; the logits of whole runs by at most {proof['logits']:.1e}" if _there(proof.get("logits")) else ""
+    logits = f"; the logits of all unpatched runs are the plain model's up to {proof['logits']:.1e}" if _there(proof.get("logits")) else ""
     floor = f" (noise floor {proof['floor']:.1e})" if _there(proof.get("floor")) else ""
     return (f"Before the study began, {some(proof['patches'], 'patch')} of its own pairs {'was' if proof['patches'] == 1 else 'were'} made again "
-        f"one at a time by the reference: they differ by at most {proof['largest']:.1e} logits{floor}{logits}.")
+        f"by the reference, whole forward passes with hooks: they differ by at most {proof['largest']:.1e} logits{floor}{logits}.")
