@@ -122,7 +122,7 @@ def _check_vocabulary(tokenizer, folder):
         raise InputError(f"the tokenizer in {shown(folder)} knows no words: save the model's tokenizer there")
     marks = {i for i, t in tokenizer.added_tokens_decoder.items() if t.special}
     marks |= set(tokenizer.all_special_ids)
-    beyond = [w for w, i in words.items() if i >= tokenizer.rows and i not in marks]
+    beyond = sorted((w for w, i in words.items() if i >= tokenizer.rows and i not in marks), key=words.get)
     if beyond:
         raise InputError(f"the tokenizer in {shown(folder)} knows {len(beyond)} tokens more than the "
                          f"model's {tokenizer.rows:,} rows, such as "
