@@ -11,6 +11,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# threads that spin while they wait make two processes on two cores many times slower
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE"); os.environ.setdefault("KMP_BLOCKTIME", "0")
 os.environ.update(TOKENIZERS_PARALLELISM="false", HF_HUB_DISABLE_PROGRESS_BARS="1", HF_HUB_OFFLINE="1")
 passed, failed, skipped = 0, [], []   # of what was skipped: the name and the reason
 
