@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from . import __version__
 from .facts import InputError
-from .files import lock, read_table, sha256, table_bytes, tidy, write_table, write_whole
+from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
 from .selection import select
 from .engine import Network, in_blocks
 from .patching import DIRECTIONS
@@ -286,7 +286,7 @@ def study(
     chosen = choose_battery(model, net, table, source=source)
     settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments)
     with lock(out, f"study of {model.study_name}"):
-        tidy(out); tidy(out/".parts")
+        clear_temporary(out); clear_temporary(out/".parts")
         found = finished_study(out, settings)
         if not found:
             check_replaced(out, settings, source)

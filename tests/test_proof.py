@@ -8,7 +8,7 @@ from bizzaroworld.battery import read_battery
 from bizzaroworld.engine import Network, in_blocks, patch_all
 from bizzaroworld.models import load
 from bizzaroworld.patching import Patch
-from bizzaroworld.proof import LEAST, ProofError, first_fault, plain_twin, prove
+from bizzaroworld.proof import ENOUGH, ProofError, first_fault, plain_twin, prove
 from bizzaroworld.study import study
 from conftest import KINDS, SHAPE, tiny_tokenizer
 
@@ -67,7 +67,7 @@ def test_a_window_that_no_prompt_reaches_is_no_fault(wrong, battery, tmp_path):
     model.original_model.config.sliding_window = 64
     done = study(model, read_battery(battery), out=tmp_path/"out", experiments=("1",))
     proof = done.run["proof"]
-    assert proof["patches"] >= LEAST and proof["largest"] < 2e-3 and proof["logits"] < 2e-3 and proof["floor"] < 1e-3 and proof["prompts"] == 7
+    assert proof["patches"] >= ENOUGH and proof["largest"] < 2e-3 and proof["logits"] < 2e-3 and proof["floor"] < 1e-3 and proof["prompts"] == 7
 
 
 def pairs_of(model, battery):
