@@ -9,10 +9,9 @@ __all__ = ['SHARE', 'ENOUGH', 'plain_twin', 'by_length', 'compare_logits', 'allo
 # %% ../nbs/05g_proof.ipynb #n002
 import random
 import torch
-from .metrics import logit_difference
 from .models import read_sites
-from .patching import DIRECTIONS, SITES, Patch, patch_rows, target_ids
-from .engine import Network, Runs, in_blocks, patch_all
+from .patching import DIRECTIONS, SITES, Patch, patch_rows
+from .engine import Network, Runs, patch_all
 
 # %% ../nbs/05g_proof.ipynb #n005
 def plain_twin(
@@ -20,7 +19,8 @@ def plain_twin(
 ): # a Hugging Face model that shares the tensors of the wrapped one
     "The plain model, beside the wrapped one."
     wrapped = model.original_model
-    own = {n.replace("_original_component.", ""): t for n, t in [*wrapped.named_parameters(remove_duplicate=False), *wrapped.named_buffers(remove_duplicate=False)]}
+    tensors = [*wrapped.named_parameters(remove_duplicate=False), *wrapped.named_buffers(remove_duplicate=False)]
+    own = {name.replace("_original_component.", ""): t for name, t in tensors}
     with torch.device("meta"): twin = type(wrapped)(wrapped.config)
     for name, module in twin.named_modules():
         for kind in (module._parameters, module._buffers):
@@ -77,14 +77,15 @@ def first_fault(
 )->str:
     "The first layer and part in which the engine differs from the plain model on a prompt."
     runs = Runs(net, [prompt])
-    states = twin(torch.tensor([prompt], device=net.device), output_hidden_states=True, logits_to_keep=1).hidden_states[:-1]
+    ids = torch.tensor([prompt], device=net.device)
+    states = twin(ids, output_hidden_states=True, logits_to_keep=1).hidden_states[:-1]
     parts = read_sites(model, prompt)
     def off(ours, theirs):
         ours, theirs = ours[0].float(), theirs.float()
         apart = (ours - theirs).norm(dim=-1) / theirs.norm(dim=-1).clamp_min(1e-9)   # of the vector at each token
         return float(apart.nan_to_num(nan=float("inf")).max())
     least = {torch.float32: 1e-3}.get(net.dtype, .1)
-    if off(runs.pre[0], states[0][0]) > least: return f"the embedding differs by {off(runs.pre[0], states[0][0]):.2g} of its length"
+    if (apart := off(runs.pre[0], states[0][0])) > least: return f"the embedding differs by {apart:.2g} of its length"
     for layer in range(len(net.layers)):
         for part, store, site in (("attention", runs.attn, "attn_out"), ("the MLP", runs.mlp, "mlp_out")):
             apart = off(store[layer], parts[site, layer])
@@ -164,12 +165,15 @@ def prove(
     most = allowed(net.dtype, max(top for _, _, top in logits))
     prompt, off, _ = max(logits, key=lambda f: f[1])
     if not off <= most:
-        raise ProofError(f"{name}: the engine is not this model: {first_fault(model, twin, net, prompt)}; logits are {off:.2g} off on a prompt of "
-            f"{len(prompt)} tokens, {most:.2g} allowed; nothing was written, and this model cannot be studied with this version")
+        raise ProofError(f"{name}: the engine is not this model: {first_fault(model, twin, net, prompt)}; "
+            f"logits are {off:.2g} off on a prompt of {len(prompt)} tokens, {most:.2g} allowed; "
+            "nothing was written, and this model cannot be studied with this version")
     found, floor = compare_patches(model, net, proof_sample(net, pairs, seed=seed))
     wrong = [f for f in found if not f[0] <= most]
     if wrong:
         apart, pair, direction, p = min(wrong, key=lambda f: f[3].layer)
-        raise ProofError(f"{name}: the engine is not this model: {direction} {p.site} of layer {p.layer} at {p.position}{'' if p.head is None else f', head {p.head},'} "
+        head = "" if p.head is None else f", head {p.head},"
+        raise ProofError(f"{name}: the engine is not this model: {direction} {p.site} of layer {p.layer} at {p.position}{head} "
             f"differs by {apart:.2g} logits from the reference on pair {pair.battery_idx}, {most:.2g} allowed; nothing was written")
-    return dict(prompts=len(logits), logits=off, patches=len(found), largest=max(f[0] for f in found), floor=floor, allowed=most, seed=seed)
+    return dict(prompts=len(logits), logits=off, patches=len(found), largest=max(f[0] for f in found),
+        floor=floor, allowed=most, seed=seed)
