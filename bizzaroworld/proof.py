@@ -109,6 +109,7 @@ def proof_patches(
     some += [Patch(site, levels // 2, "entity", draw.randrange(kv)) for site in "kv"]
     return some + [Patch("knockout", l, "entity", window=w) for l, w in ((levels // 2, 3), (levels - 1, 1))]
 
+# %% ../nbs/05g_proof.ipynb #n018b
 def proof_sample(
     net:Network, # the model
     pairs, # list of `Pair`
