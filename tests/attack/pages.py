@@ -177,8 +177,9 @@ def texts_of(kind, model, studies):
     if kind == "battery": return names + [getattr(r, k) for r in rows for k in KEY]
     if kind == "study": return names + [getattr(r, k) for r in rows for k in KEY if k != "corrupt_prompt"]
     if kind != "routes" or "patterns" not in own[0].tables: return names
-    shown = own[0].triage.set_index("battery_idx")
-    return names + [shown[k][i] for i in own[0].tables["patterns"].battery_idx.unique() for k in ("clean_prompt", "clean_target")]
+    from bizzaroworld.inference import measured_study
+    shown = own[0].triage.set_index("battery_idx")   # of pairs that have an effect
+    return names + [shown[k][i] for i in measured_study(own[0]).tables["patterns"].battery_idx.unique() for k in ("clean_prompt", "clean_target")]
 
 
 def counted(n, *, categories=1, words=3, category="c{}", target="t{}", entity="e{}"):
@@ -214,7 +215,7 @@ def random_rows(rng, count):
     "Rows of a battery of random pieces of markup; each word is another one."
     made = set()
     def word():
-        while (w := "".join(rng.choices(PIECES, k=rng.randint(1, 4))).replace("{}", "")) in made or w.isspace() or w.startswith("@"): pass
+        while (w := "".join(rng.choices(PIECES, k=rng.randint(1, 4))).replace("{}", "")) in made or not any(c.isprintable() and not c.isspace() for c in w) or w.startswith("@"): pass   # what nobody sees is no word
         made.add(w); return w
     frame = lambda: " ".join([word(), word(), "{}", word()])
     return [(" ".join([word(), word()]), frame(), word(), word(), word(), word()) for _ in range(count)]
@@ -237,7 +238,8 @@ def opened(root, skip=()):
 def attack(seconds, seed=0, folder=None):
     "Hostile and unlucky studies through every page, for about so many seconds."
     import random
-    began, rng, tried, studied, wrong = time.time(), random.Random(seed), 0, 0, []
+    from bizzaroworld.facts import InputError
+    began, rng, tried, studied, refused, wrong = time.time(), random.Random(seed), 0, 0, 0, []
     left = lambda: time.time() - began < seconds
     with tempfile.TemporaryDirectory(dir=folder) as top:
         def go(names, tables, options, skip=()):
@@ -248,5 +250,7 @@ def attack(seconds, seed=0, folder=None):
         go([FOLDER, "b|c"], [battery()] * 2, [dict(alike=ALIKE, steps=150), dict(alike=ALIKE, steps=150, layers=3)], skip=["b|c"])
         for name, (table, options) in UNLUCKY.items():
             if left(): go([name], [table], [options])
-        while left(): go([f"r{studied}"], [battery(random_rows(rng, 6))], [dict(steps=60)])
-    return dict(tried=tried, wrong=wrong, studies=studied, browser=bool(BROWSER))
+        while left():
+            try: go([f"r{studied}"], [battery(random_rows(rng, 6))], [dict(steps=60)])
+            except InputError: refused += 1   # a line instead of a study: the section `batteries` looks at those
+    return dict(tried=tried, wrong=wrong, studies=studied, refused=refused, browser=bool(BROWSER))
