@@ -144,7 +144,7 @@ class Network(Readout):
             kinds = hf.config.layer_types if several else [None] * len(core.layers)
             self.layers = [Layer(block, kind) for block, kind in zip(core.layers, kinds)]
         except AttributeError as e:
-            raise InputError(f"the engine does not know the blocks of {type(hf).__name__} ({e}): use the reference, patching.patch_each") from None
+            raise InputError(f"the engine does not know the blocks of {type(hf).__name__} ({e}): give a Gemma 1, 2 or 3, a Llama, or a model of their shape") from None
         self.softcap = getattr(hf.config, "final_logit_softcapping", None)
         self.heads, self.kv_heads = (w.weight.shape[0] // self.layers[0].d_head for w in (self.layers[0].q, self.layers[0].k))
         self.d_model, self.dtype, self.device = self.embed.weight.shape[1], self.embed.weight.dtype, self.embed.weight.device

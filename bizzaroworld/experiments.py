@@ -81,11 +81,11 @@ def refuse_overflow(
     "Stop where a run overflowed, with the first pair, site and layer."
     for name, unpatched in (("clean", result.ld_clean), ("corrupt", result.ld_corrupt)):
         for pair, ld in zip(pairs, unpatched.tolist()):
-            if not np.isfinite(ld): raise OverflowError(f"LD of the {name} run of pair {pair.battery_idx} is {ld}: the run overflowed; use bfloat16 or float32")
+            if not np.isfinite(ld): raise OverflowError(f"LD of the {name} run of pair {pair.battery_idx} is {ld}: the run overflowed (float16 does where bfloat16 and float32 do not)")
     for d, i, j in (~result.ld.isfinite()).nonzero()[:1].tolist():
         p = patches[j][1]
         raise OverflowError(f"LD of pair {pairs[i].battery_idx} is {result.ld[d, i, j]} after {DIRECTIONS[d]} {p.site} at layer {p.layer}"
-                            f"{'' if p.head is None else f', head {p.head}'}, position {p.position}: the run overflowed; use bfloat16 or float32")
+                            f"{'' if p.head is None else f', head {p.head}'}, position {p.position}: the run overflowed (float16 does where bfloat16 and float32 do not)")
 
 # %% ../nbs/06_experiments.ipynb #c032
 def tidy(

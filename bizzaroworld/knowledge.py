@@ -81,7 +81,7 @@ def triage(
     table = (pd.concat([about, baselines(net, battery.pairs) if read is None else read], axis=1)
         .sort_values("total_swing", ascending=False, kind="stable", ignore_index=True))
     bad = table[~np.isfinite(table[["ld_clean", "ld_corrupt"]]).all(axis=1)]
-    if len(bad): raise OverflowError(f"LD of pair {bad.battery_idx.iloc[0]} is not finite on an unpatched run: the run overflowed; use bfloat16 or float32")
+    if len(bad): raise OverflowError(f"LD of pair {bad.battery_idx.iloc[0]} is not finite on an unpatched run: the run overflowed (float16 does where bfloat16 and float32 do not)")
     table.insert(0, "rank", range(1, len(table) + 1))
     first = ["rank", "battery_idx", "category", "total_swing", "ld_clean", "ld_corrupt", "p_clean_target_on_clean", "p_corrupt_target_on_corrupt",
              "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target", "clean_target_id", "corrupt_target_id"]

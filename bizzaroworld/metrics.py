@@ -21,7 +21,7 @@ def _pick(logits, token_id):
         raise InputError(f"token id {token_id} is not one of the {logits.shape[-1]} tokens of the vocabulary; look it up with the model's own tokenizer")
     picked = logits.gather(-1, ids.long().expand(logits.shape[:-1])[..., None]).squeeze(-1).float()
     if not picked.isfinite().all():
-        raise ValueError(f"a target's logit is {picked[~picked.isfinite()][0].item()}: the run overflowed; use bfloat16 or float32")
+        raise ValueError(f"a target's logit is {picked[~picked.isfinite()][0].item()}: the run overflowed (float16 does where bfloat16 and float32 do not)")
     return picked
 
 # %% ../nbs/03_metrics.ipynb #c010
@@ -108,7 +108,7 @@ def rank(
     token_id:int|Int[Tensor, "*run"], # the token to place
 )->Int[Tensor, "*run"]: # 1 is the best
     "Place of a token among all tokens of the vocabulary."
-    if logits.isnan().any(): raise ValueError("logits hold not-a-number, so no token has a rank; use bfloat16 or float32")
+    if logits.isnan().any(): raise ValueError("logits hold not-a-number, so no token has a rank: the run overflowed (float16 does where bfloat16 and float32 do not)")
     return 1 + (logits.float() > _pick(logits, token_id)[..., None]).sum(-1)
 
 def top1(
