@@ -42,7 +42,11 @@ GEMMA4 = dict(**SHAPE, head_dim=8, global_head_dim=12, **WINDOW, layer_types=MIX
 GEMMA3N = dict(**SHAPE, head_dim=8, **WINDOW, layer_types=MIXED, vocab_size_per_layer_input=TOKENS["vocab_size"], hidden_size_per_layer_input=8,
     num_kv_shared_layers=2, laurel_rank=4, altup_num_inputs=3, activation_sparsity_pattern=[0.5, 0.0, 0.0, 0.0])
 
-def make(model, config, **settings): return getattr(T, model)(getattr(T, config)(**settings))
+def make(model, config, attention="eager", **settings):
+    "Eager attention is set before the model is built: Falcon, for one, takes no other afterwards."
+    config = getattr(T, config)(**settings)
+    if attention: config._attn_implementation = attention
+    return getattr(T, model)(config)
 
 FAMILIES = {
     "gpt2": lambda: make("GPT2LMHeadModel", "GPT2Config", **GPT),
@@ -59,7 +63,8 @@ FAMILIES = {
     # adds the normed stream, not the stream
     "bloom_post_norm": lambda: make("BloomForCausalLM", "BloomConfig", **TOKENS, hidden_size=32, n_layer=4, n_head=4, apply_residual_connection_post_layernorm=True),
     "falcon": lambda: make("FalconForCausalLM", "FalconConfig", **FULL, multi_query=True, parallel_attn=True),
-    "falcon_alibi": lambda: make("FalconForCausalLM", "FalconConfig", **FULL, alibi=True, multi_query=False, parallel_attn=False, bias=True),
+    # with eager attention transformers 5.23 adds ALiBi twice (in the mask and in the scores: 0.25 logits off); sdpa is right
+    "falcon_alibi": lambda: make("FalconForCausalLM", "FalconConfig", attention="sdpa", **FULL, alibi=True, multi_query=False, parallel_attn=False, bias=True),
     "falcon_new": lambda: make("FalconForCausalLM", "FalconConfig", **FULL, new_decoder_architecture=True, num_kv_heads=2),
     "phi": lambda: make("PhiForCausalLM", "PhiConfig", **SHAPE, rope_parameters=HALF, qk_layernorm=True),
     "phi3": lambda: make("Phi3ForCausalLM", "Phi3Config", **SHAPE, **WINDOW),
@@ -129,21 +134,21 @@ UNLISTED = {
 }
 
 REFUSED = {
-    "mamba": lambda: make("MambaForCausalLM", "MambaConfig", **TOKENS, hidden_size=32, num_hidden_layers=4, state_size=8),
-    "mamba2": lambda: make("Mamba2ForCausalLM", "Mamba2Config", **TOKENS, hidden_size=32, num_hidden_layers=4, state_size=8, num_heads=8, head_dim=8, n_groups=2),
-    "falcon_mamba": lambda: make("FalconMambaForCausalLM", "FalconMambaConfig", **TOKENS, hidden_size=32, num_hidden_layers=4, state_size=8),
-    "jamba": lambda: make("JambaForCausalLM", "JambaConfig", **SHAPE, num_experts=2, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=8, use_mamba_kernels=False),
-    "bamba": lambda: make("BambaForCausalLM", "BambaConfig", **SHAPE, attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_state=8),
-    "qwen3_next": lambda: make("Qwen3NextForCausalLM", "Qwen3NextConfig", **SHAPE, head_dim=8, **EXPERTS, shared_expert_intermediate_size=16,
+    "mamba": lambda: make("MambaForCausalLM", "MambaConfig", attention=None, **TOKENS, hidden_size=32, num_hidden_layers=4, state_size=8),
+    "mamba2": lambda: make("Mamba2ForCausalLM", "Mamba2Config", attention=None, **TOKENS, hidden_size=32, num_hidden_layers=4, state_size=8, num_heads=8, head_dim=8, n_groups=2),
+    "falcon_mamba": lambda: make("FalconMambaForCausalLM", "FalconMambaConfig", attention=None, **TOKENS, hidden_size=32, num_hidden_layers=4, state_size=8),
+    "jamba": lambda: make("JambaForCausalLM", "JambaConfig", attention=None, **SHAPE, num_experts=2, attn_layer_period=2, attn_layer_offset=1, mamba_d_state=8, use_mamba_kernels=False),
+    "bamba": lambda: make("BambaForCausalLM", "BambaConfig", attention=None, **SHAPE, attn_layer_indices=[1, 3], mamba_n_heads=8, mamba_d_state=8),
+    "qwen3_next": lambda: make("Qwen3NextForCausalLM", "Qwen3NextConfig", attention=None, **SHAPE, head_dim=8, **EXPERTS, shared_expert_intermediate_size=16,
         linear_num_key_heads=2, linear_num_value_heads=4, linear_key_head_dim=8, linear_value_head_dim=8),
-    "minimax": lambda: make("MiniMaxForCausalLM", "MiniMaxConfig", **SHAPE, num_local_experts=4, layer_types=["linear_attention", "full_attention"] * 2),
-    "rwkv": lambda: make("RwkvForCausalLM", "RwkvConfig", **TOKENS, hidden_size=32, num_hidden_layers=4, context_length=128),
-    "t5": lambda: make("T5ForConditionalGeneration", "T5Config", **TOKENS, d_model=32, d_kv=8, d_ff=64, num_layers=4, num_heads=4, decoder_start_token_id=0),
-    "bart": lambda: make("BartForConditionalGeneration", "BartConfig", **TOKENS, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=64,
+    "minimax": lambda: make("MiniMaxForCausalLM", "MiniMaxConfig", attention=None, **SHAPE, num_local_experts=4, layer_types=["linear_attention", "full_attention"] * 2),
+    "rwkv": lambda: make("RwkvForCausalLM", "RwkvConfig", attention=None, **TOKENS, hidden_size=32, num_hidden_layers=4, context_length=128),
+    "t5": lambda: make("T5ForConditionalGeneration", "T5Config", attention=None, **TOKENS, d_model=32, d_kv=8, d_ff=64, num_layers=4, num_heads=4, decoder_start_token_id=0),
+    "bart": lambda: make("BartForConditionalGeneration", "BartConfig", attention=None, **TOKENS, d_model=32, encoder_layers=2, decoder_layers=2, encoder_ffn_dim=64,
         decoder_ffn_dim=64, encoder_attention_heads=4, decoder_attention_heads=4, decoder_start_token_id=1, forced_eos_token_id=1),
-    "bert": lambda: make("BertLMHeadModel", "BertConfig", **FULL),       # is_decoder False: each token sees those after it
-    "bert_masked": lambda: make("BertForMaskedLM", "BertConfig", **FULL),
-    "gemma3n": lambda: make("Gemma3nForCausalLM", "Gemma3nTextConfig", **GEMMA3N),   # four residual streams side by side
+    "bert": lambda: make("BertLMHeadModel", "BertConfig", attention=None, **FULL),       # is_decoder False: each token sees those after it
+    "bert_masked": lambda: make("BertForMaskedLM", "BertConfig", attention=None, **FULL),
+    "gemma3n": lambda: make("Gemma3nForCausalLM", "Gemma3nTextConfig", attention=None, **GEMMA3N),   # four residual streams side by side
 }
 
 @torch.no_grad()
@@ -163,6 +168,4 @@ def tiny(family, seed=0):
     "A tiny random model of `family`, ready to run."
     torch.manual_seed(seed)
     make = {**FAMILIES, **UNLISTED, **REFUSED}[family]
-    model = jitter(make().float()).eval()
-    if family not in REFUSED: model.set_attn_implementation("eager")
-    return model
+    return jitter(make().float()).eval()
