@@ -26,6 +26,22 @@ def test_parts_add_up(case):
         same(parts, mine[("resid_post", layer)])
         if layer < 3: same(mine[("resid_post", layer)], mine[("resid_pre", layer + 1)])
 
+def test_what_is_done_with_the_sum(case):
+    "The families that norm or scale the sum: their last step, by hand, gives `resid_post`."
+    model, family, ids, other, mine, theirs = case
+    if RECORDS[family].additive: pytest.skip("the sum is the stream")
+    for layer in range(4):
+        block, mid, mlp, post = layer_of(model, family, layer), *(mine[(site, layer)] for site in ("resid_mid", "mlp_out", "resid_post"))
+        with torch.no_grad():
+            if family == "opt_350m": same(block.final_layer_norm(block.self_attn_layer_norm(mid) + mlp), post)
+            elif family == "bloom_post_norm": same(block.post_attention_layernorm(mid) + mlp, post)
+            elif family in ("gemma4", "gemma4_moe"): same((mid + mlp) * block.layer_scalar, post)
+            else:
+                assert family == "gemma4_small"
+                seen = {}
+                forward(model, ids, lambda: [hook(block.per_layer_input_gate, "in", lambda x: seen.update(sum=flat(x, 9).clone()))])
+                same(mid + mlp, seen["sum"])
+
 @pytest.mark.parametrize("site", ["resid_pre", "resid_mid", "resid_post"])
 def test_the_whole_stream_is_the_other_run(case, site):
     model, family, ids, other, mine, theirs = case
@@ -100,6 +116,30 @@ def test_each_head_moves_something_else(case):
             return min(float((a - b).abs().max()) for i, a in enumerate(found) for b in found[:i])
         assert any(apart(layer) > 1e-4 for layer in (1, 3, 0, 2)), site
 
+def weights_of(model, family, layer, call):
+    "The attention weights `[head, query, key]` of a layer while `call` runs."
+    seen = {}
+    handle = layer_of(model, family, layer).get_submodule(RECORDS[family].attention).register_forward_hook(lambda m, args, out: seen.update(w=out[1][0].clone()))
+    call(); handle.remove()
+    return seen["w"]
+
+def test_which_attention_weights_move(case):
+    "A query moves its own head's weights at its token, a key those of its group's heads, a value and a z none in their own layer."
+    model, family, ids, other, mine, theirs = case
+    if family == "falcon_alibi": pytest.skip("sdpa keeps no weights")
+    if "q" not in sites_of(family): pytest.skip("no heads of its own")
+    layer, heads = 1, heads_of(model, family, "q", 1)
+    base = weights_of(model, family, layer, lambda: patched_logits(model, family, ids, ids, "resid_pre", 0, [0], source=mine))
+    for site in ("z", "q", "k", "v"):
+        if site == "k" and RECORDS[family].layout == "latent": continue
+        count = heads_of(model, family, site, layer)
+        for head in range(count):
+            now = weights_of(model, family, layer, lambda: patched_logits(model, family, ids, other, site, layer, [4], head, source=theirs))
+            moved = (now - base).abs()
+            own = {"q": [head], "k": [h for h in range(heads) if h // (heads // count) == head]}.get(site, [])
+            assert moved.amax((1, 2)).gt(1e-5).nonzero().flatten().tolist() == own, (site, head)
+            if site == "q": assert moved[head].amax(-1).gt(1e-5).nonzero().flatten().tolist() == [4]
+
 def test_a_knockout_hides_the_tokens(case):
     "Where the final query cannot see the differing tokens, its z at layer 0 is the same on both runs; where it can, it is not (unless a window hides them)."
     model, family, ids, other, mine, theirs = case
@@ -117,3 +157,17 @@ def first_z(model, family, ids):
     patched_logits(model, family, ids, ids, "knockout", 0, [3, 4], source={0: 0})
     see.remove()
     return seen["z"]
+
+def test_falcons_alibi_is_added_once():
+    "sdpa agrees with a softmax by hand; eager attention of the transformers at hand adds ALiBi twice (then the model must not be run so)."
+    model = zoo.tiny("falcon_alibi")
+    attention = model.transformer.h[0].self_attention
+    seen = {}
+    handles = [hook(attention.query_key_value, "out", lambda x: seen.update(qkv=x.clone())), hook(attention.dense, "in", lambda x: seen.update(z=x.clone()))]
+    ids = list(range(4, 13))
+    forward(model, ids, lambda: handles)
+    q, k, v = seen["qkv"][0].reshape(9, 4, 3, 8).permute(2, 1, 0, 3)
+    slope = torch.tensor([2.0 ** (-2 * (h + 1)) for h in range(4)])   # Press et al. 2022: 2^(-8/heads), its square, …
+    scores = (q @ k.mT + slope[:, None, None] * torch.arange(9.0)) / 8 ** 0.5
+    weights = scores.masked_fill(~torch.ones(9, 9).tril().bool(), float("-inf")).softmax(-1)
+    same((weights @ v).permute(1, 0, 2).reshape(9, 32), seen["z"][0])
