@@ -8,7 +8,8 @@
 - `resid_mid`: the stream between them; parallel blocks have none. What the layer still adds (per-layer embeddings) stays its own.
 - `z` of a head: what attention hands to the output projection (BitNet: to the norm before it).
 - `q`, `k`, `v` of a head: its whole vector at a token. The other run's vector before the rotation is put in: the position is the same, so the rotated ones agree.
-  Where norms see all heads together (OLMo 2), it is taken after them. A latent key: the key of one head as the scores see it, its shared rotated part too.
+  Where norms see all heads together (OLMo 2), it is taken after them. A latent key is one for all heads, and the values are made of it: it is `k`, and there is no `v`.
+  A layer that reads the keys and values of a layer before it (Gemma 4) has none of its own; those of the layer before are patched for both.
 - `knockout`: the final query does not see the tokens, in all heads.
 """
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ NEOX = dict(layers="gpt_neox.layers", attention="attention", attn="attention", z
 BLOOM = dict(layers="transformer.h", attention="self_attention", attn="self_attention.dense", z="self_attention.dense", mlp="mlp.dense_4h_to_h")
 FALCON = dict(layers="transformer.h", attention="self_attention", attn="self_attention", z="self_attention.dense")
 OPT = dict(mlp="fc2", z="self_attn.out_proj")
-LATENT = Record(q="self_attn.q_b_proj", k="self_attn.kv_b_proj", v="self_attn.kv_b_proj", layout="latent")
+LATENT = Record(q="self_attn.q_b_proj", k="self_attn.kv_a_proj_with_mqa", v="", layout="latent")
 GEMMA4 = dict(**POST_NORM, additive=False, q="self_attn.q_norm", k="self_attn.k_norm", v="self_attn.v_norm")   # the layer's scalar multiplies the sum
 TIMES = dict(multiplier="residual_multiplier")
 
@@ -89,9 +90,12 @@ RECORDS = {
 
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z", "q", "k", "v", "knockout")
 
+LACKS = dict(latent=("v",), differential=("q", "k", "v"))   # of the layout
+
 def sites_of(family):
     "The sites that a family has."
-    return tuple(s for s in SITES if not (s == "resid_mid" and RECORDS[family].parallel) and not (s in "qkv" and RECORDS[family].layout == "differential"))
+    record = RECORDS[family]
+    return tuple(s for s in SITES if not (s == "resid_mid" and record.parallel or s in LACKS.get(record.layout, ())))
 
 def layer_of(model, family, layer): return model.get_submodule(RECORDS[family].layers)[layer]
 
@@ -100,9 +104,10 @@ def heads_of(model, family, site, layer):
     config, record = model.config, RECORDS[family]
     heads = config.num_attention_heads
     if site in "qz": return heads // 2 if record.layout == "differential" else heads
+    if shares(model, family, layer): return 0
     if family.startswith("gemma4"): return config.per_layer_config[layer].num_key_value_heads
-    if family in ("falcon", "gpt_bigcode"): return 1
-    if record.layout in ("by head", "latent", "codegen"): return heads
+    if family in ("falcon", "gpt_bigcode") or record.layout == "latent": return 1
+    if record.layout in ("by head", "codegen"): return heads
     return getattr(config, "num_kv_heads", None) or getattr(config, "num_key_value_heads", None) or heads
 
 def columns(model, family, site, layer, head, width):
@@ -122,9 +127,7 @@ def columns(model, family, site, layer, head, width):
         d, part, own = width // (3 * queries), queries // 4, {"q": 0, "v": 1, "k": 2}[site]
         return run((head // part * 3 * part + own * part + head % part) * d, d)
     assert layout == "latent"
-    if site == "q": return run(head * (width // count), width // count)
-    nope, d = config.qk_nope_head_dim, config.qk_nope_head_dim + config.v_head_dim
-    return run(head * d, nope) if site == "k" else run(head * d + nope, config.v_head_dim)
+    return run(head * (width // count), width // count)
 
 def place(model, family, site, layer):
     "The module and the side of it (`in`, `out`) where a site is read and written."
@@ -154,33 +157,21 @@ def shares(model, family, layer):
     "Whether a layer has no keys and values of its own and reads those of a layer before it (Gemma 4)."
     return family.startswith("gemma4") and layer >= model.config.num_hidden_layers - model.config.num_kv_shared_layers
 
-def shared_hook(module, edit):
-    "Give `edit` the keys and values `[1, kv_head, token, d_head]` that a layer reads from another; only this layer sees what it returns."
-    def before(m, args, kwargs):
-        found = edit(*kwargs["shared_kv_states"][m.layer_type])
-        if found is not None:
-            shared = type(kwargs["shared_kv_states"])(kwargs["shared_kv_states"])
-            shared[m.layer_type] = found
-            return args, {**kwargs, "shared_kv_states": shared}
-    return module.register_forward_pre_hook(before, with_kwargs=True)
-
 def flat(x, length): return x.reshape(length, -1)
 
-def read(model, family, ids):
-    "All activations of a run, `(site, layer) -> [token, width]`, and its logits."
+def read(model, family, ids, changed=lambda: []):
+    "All activations of a run, `(site, layer) -> [token, width]`, and its logits; with further hooks, if there are any."
     kept, record, length = {}, RECORDS[family], len(ids)
     def keep(key): return lambda x: kept.__setitem__(key, flat(x, length).clone())
     def hooks():
-        handles = []
+        handles = changed()
         for layer in range(model.config.num_hidden_layers):
             block = layer_of(model, family, layer)
             for site in sites_of(family):
                 if site in ("resid_mid", "knockout"): continue
-                if site in "kv" and shares(model, family, layer):
-                    handles.append(shared_hook(block.self_attn, lambda k, v, site=site, layer=layer: kept.__setitem__((site, layer), (k if site == "k" else v).clone())))
-                else: handles.append(hook(*place(model, family, site, layer), keep((site, layer))))
+                if site in "kv" and shares(model, family, layer): continue
+                handles.append(hook(*place(model, family, site, layer), keep((site, layer))))
             if record.skip: handles.append(hook(block.get_submodule(record.skip), "out", keep(("skip", layer))))
-            if record.layout == "latent": handles.append(hook(block.self_attn.kv_a_proj_with_mqa, "out", keep(("latent", layer))))
         return handles
     kept["logits"] = forward(model, ids, hooks)
     times = getattr(model.config, record.multiplier) if record.multiplier else 1
@@ -226,38 +217,11 @@ def patched_logits(model, family, mine, theirs, site, layer, tokens, head=None, 
     def hooks():
         if site == "knockout": return [hide(l) for l in span]
         if site == "resid_mid": return [h for l in span for h in middle(l)]
-        if site in ("k", "v") and shares(model, family, layer):
-            def edit(k, v):
-                k, v = k.clone(), v.clone()
-                (k if site == "k" else v)[:, head, tokens] = source[(site, layer)][:, head, tokens]
-                return k, v
-            return [shared_hook(layer_of(model, family, layer).self_attn, edit)]
-        if site == "k" and record.layout == "latent": return latent_key()
         if head is not None:
             cut = columns(model, family, site, layer, head, source[(site, layer)].shape[1])
             return [hook(*place(model, family, site, layer), put((site, layer), cut))]
         divide = times if site in ("attn_out", "mlp_out") else 1
         return [hook(*place(model, family, site, l), put((site, l), divide=divide)) for l in span]
-
-    def latent_key():
-        """The rotated part of a latent key is one for all heads. So: with all keys patched, the head's z is right (and only its own); that z,
-        at all tokens, goes into a run in which nothing else is changed."""
-        module, seen = layer_of(model, family, layer).self_attn, {}
-        rank = model.config.kv_lora_rank
-        def all_keys():
-            cut = [c for h in range(heads_of(model, family, "k", layer)) for c in range(*columns(model, family, "k", layer, h, 0).indices(10**6))]
-            def edit(x):
-                y = x.clone(); view = flat(y, length)
-                for t in tokens: view[t, cut] = source[("k", layer)][t, cut]
-                return y
-            return [hook(module.kv_b_proj, "out", edit), hook(module.kv_a_proj_with_mqa, "out", put(("latent", layer), slice(rank, None))),
-                hook(*place(model, family, "z", layer), lambda x: seen.update(z=flat(x, length).clone()))]
-        forward(model, mine, all_keys)
-        cut = columns(model, family, "z", layer, head, seen["z"].shape[1])
-        def edit(x):
-            y = x.clone(); flat(y, length)[:, cut] = seen["z"][:, cut]
-            return y
-        return [hook(*place(model, family, "z", layer), edit)]
 
     return forward(model, mine, hooks)
 
@@ -267,3 +231,42 @@ def patched_ld(model, family, clean_ids, corrupt_ids, direction, site, layer, to
     "Logit difference (clean target less corrupt target) after one patch."
     mine, theirs = (clean_ids, corrupt_ids) if direction == "noising" else (corrupt_ids, clean_ids)
     return ld(patched_logits(model, family, mine, theirs, site, layer, tokens, head, window=window, source=source), target_ids)
+
+def lens_ld(model, family, ids, layer, target_ids, token=-1):
+    "Logit difference that the model's own top reads from the stream before a layer (after the last one, where `layer` is their number)."
+    own, last = read(model, family, ids), model.config.num_hidden_layers - 1
+    state = own[("resid_pre", layer)] if layer <= last else own[("resid_post", last)]
+    put = dict(own); put[("resid_post", last)] = state[token].expand_as(state)   # whatever token is read stands at the end
+    return ld(patched_logits(model, family, ids, ids, "resid_post", last, [len(ids) - 1], source=put), target_ids)
+
+def carried(model, family, start, stop):
+    "What the stream is multiplied by from the inside of layer `start` to the door of layer `stop`."
+    times = 1.0
+    for layer in range(start, stop):
+        if family.startswith("gemma4"): times = times * float(layer_of(model, family, layer).layer_scalar)
+    return times
+
+def path_ld(model, family, mine, theirs, sender, tokens, target_ids, receiver, layer=None, head=None):
+    """One path, by three forwards: the change of what the sender's layer adds, what the receiver reads with it in its own stream alone,
+    and the run with that reading. What stands between (gates, norms of other layers) sees nothing of it."""
+    own, source, (level, who) = read(model, family, mine), read(model, family, theirs), sender
+    tokens, last = list(tokens), model.config.num_hidden_layers - 1
+    def sends():
+        cut = columns(model, family, "z", level, who, own[("z", level)].shape[1])
+        def edit(x):
+            y = x.clone(); view = flat(y, len(mine))
+            for t in tokens: view[t, cut] = source[("z", level)][t, cut]
+            return y
+        return [hook(*place(model, family, "z", level), edit)]
+    change = (read(model, family, mine, sends)[("attn_out", level)] - own[("attn_out", level)])[tokens]
+    if receiver == "final":
+        put = {("resid_post", last): own[("resid_post", last)].clone()}
+        put[("resid_post", last)][tokens] += change * carried(model, family, level, last + 1)
+        return ld(patched_logits(model, family, mine, mine, "resid_post", last, tokens, source=put), target_ids)
+    def arrives():
+        def edit(x):
+            y = x.clone(); flat(y, len(mine))[tokens] += change * carried(model, family, level, layer)
+            return y
+        return [hook(*place(model, family, "resid_pre", layer), edit)]
+    reading = read(model, family, mine, arrives)
+    return ld(patched_logits(model, family, mine, mine, receiver, layer, tokens, head, source=reading), target_ids)

@@ -169,3 +169,9 @@ def tiny(family, seed=0):
     torch.manual_seed(seed)
     make = {**FAMILIES, **UNLISTED, **REFUSED}[family]
     return jitter(make().float()).eval()
+
+def save(family, folder, seed=0):
+    "The folder of a tiny model with its tokenizer, as a user would have it."
+    tiny(family, seed).save_pretrained(folder)
+    tiny_tokenizer(family.startswith("gemma")).save_pretrained(folder)
+    return folder
