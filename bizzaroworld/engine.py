@@ -124,7 +124,9 @@ class Arguments:
             if alike is not None: leaf = leaf.narrow(rule.query, alike, position.shape[1])
             elif rule.rows is None: leaf = leaf.index_select(rule.query, position[0])
             else: leaf = leaf.select(rule.rows, 0).movedim(rule.query - 1, 0)[position].movedim(1, rule.query)
-        return leaf if rule.each == 1 else leaf.repeat(*[rows if a == rule.rows else 1 for a in range(leaf.ndim)])
+        if rule.rows is None or leaf.shape[rule.rows] == rows * rule.each: return leaf
+        sizes = [rows if a == rule.rows else 1 for a in range(leaf.ndim)]
+        return leaf.repeat(*sizes) if rule.each > 1 else leaf.expand(*[rows if a == rule.rows else -1 for a in range(leaf.ndim)])
 
     def hide(self, mask, whole, knocked, rows):
         "A mask under which the last query of some rows does not see some keys."
