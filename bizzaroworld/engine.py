@@ -119,6 +119,7 @@ class Arguments:
 
     def row(self, leaf, rule, position, seen, alike, rows):
         "What a tensor is for these rows."
+        if torch.is_grad_enabled() and leaf.is_inference(): leaf = leaf.clone()   # a gradient may have to go through
         if rule.key is not None: leaf = leaf.narrow(rule.key, 0, seen)
         if rule.query is not None:
             if alike is not None: leaf = leaf.narrow(rule.query, alike, position.shape[1])
@@ -227,12 +228,16 @@ class Rows:
         start, # `[row]` the first position that is computed
         tokens:int, # how many
     ):
-        self.runs, self.net, self.start, self.tokens = runs, runs.net, start, tokens
+        self.runs, self.net, self.runs_of, self.start, self.tokens = runs, runs.net, base, start, tokens
         self.here = start[:, None] + torch.arange(tokens)   # positions, on the processor
         base, position = there(self.net.device, base[:, None].expand_as(self.here), self.here)
         self.base, self.position, self.seen = base[:, 0], position, int(self.here.max()) + 1
         self.alike = int(start[0]) if bool((start == start[0]).all()) else None
         self.row = torch.arange(len(start), device=self.net.device)[:, None]
+
+    def some(self, rows):
+        "Some of the rows, or some more than once."
+        return Rows(self.runs, self.runs_of[rows], self.start[rows], self.tokens)
 
     def last(self):
         "The same rows, of which only the final token is computed."

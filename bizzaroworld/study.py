@@ -30,7 +30,7 @@ from .proof import prove
 from .results import NOTE_COLUMNS, TABLES, Damaged, Study, check_folder, load_study, read_run, write_run
 
 # %% ../nbs/06b_study.ipynb #c010
-MAKERS = "battery circuit controls engine experiments knowledge lens metrics models patching routing selection study".split()   # modules
+MAKERS = "battery circuit controls engine experiments families hooked knowledge lens metrics models parallel patching routing selection study".split()   # modules
 
 def code_sha256():
     "SHA-256 of the modules that make the numbers: where one has changed, a finished study is done again."
@@ -67,8 +67,10 @@ def about(model, net):
     config = model.original_model.config; config = getattr(config, "text_config", config)   # Gemma 3 of the larger sizes also sees
     return dict(versions=versions(), git_commit=git_commit(),
                 model_type=config.model_type, sliding_window=getattr(config, "sliding_window", None),
-                n_layers=model.cfg.n_layers, n_heads=model.cfg.n_heads,
-                layer_kinds=[l.kind or "full_attention" for l in net.layers], bos=bool(model.tokenizer.wants_bos))
+                n_layers=len(net.layers), n_heads=net.heads, sites=list(net.anatomy.sites), parallel=net.anatomy.parallel,
+                own_token=net.anatomy.own, latent=net.anatomy.latent, model_class=type(net.prepared.model).__name__,
+                reference=getattr(model, "reference_by", ""), reference_why=getattr(model, "reference_why", ""),
+                layer_kinds=list(getattr(config, "layer_types", None) or ["full_attention"] * len(net.layers)), bos=bool(model.tokenizer.wants_bos))
 
 # %% ../nbs/06b_study.ipynb #c012b
 def forget_peak(device):
