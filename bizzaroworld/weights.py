@@ -9,7 +9,7 @@ __all__ = ['PACKAGES', 'SUMS', 'READ', 'SHARD', 'INDEX', 'AGAIN', 'SLOW', 'SMALL
            'weight_files', 'HubError', 'hub_folder', 'locate', 'study_name', 'folder_name', 'model_folder', 'at_hand']
 
 # %% ../nbs/00_weights.ipynb #c002
-import contextlib, errno, hashlib, http, importlib, importlib.util, json, os, re
+import contextlib, errno, hashlib, http, importlib, importlib.util, io, json, os, re
 import shutil, socket, ssl, sys, tempfile, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,9 +117,10 @@ def _write_safetensors(gguf, folder):
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     read = dict(gguf_file=gguf.name, local_files_only=True)
-    AutoTokenizer.from_pretrained(gguf.parent, **read).save_pretrained(folder)
-    model, report = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, dtype=torch.float32, output_loading_info=True, **read)
+    with contextlib.redirect_stderr(io.StringIO()):   # a bar of its own
+        AutoTokenizer.from_pretrained(gguf.parent, **read).save_pretrained(folder)
+        model, report = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, dtype=torch.float32, output_loading_info=True, **read)
     if lost := sorted(report["missing_keys"]):
         raise InputError(f"{shown(gguf)} lacks weights ({len(lost)}, such as {shown(lost[0])}): get a whole file")
     # a model that was read from a GGUF refuses to be saved, so a twin without that mark takes its weights
