@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'BOS', 'pick_device', 'pick_dtype', 'wants_bos', 'load_tokenizer', 'encode', 'is_unknown', 'bos_fault',
-           'token_texts', 'Reference', 'differing_span', 'SelfTestError', 'hook_name', 'run_final', 'read_sites',
-           'read_logits', 'writer', 'self_test', 'load']
+           'token_texts', 'Reference', 'differing_span', 'SelfTestError', 'prepared_of', 'finished', 'hook_name',
+           'sites_of', 'refuse_missing_site', 'run_final', 'read_sites', 'read_logits', 'writer', 'hide', 'self_test',
+           'load']
 
 # %% ../nbs/01_models.ipynb #c002
 import json, math, re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, transformers
 import pandas as pd
@@ -18,6 +19,8 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from .facts import InputError
+from .families import Prepared, hidden_of, hooked, layers_of, shared_copy
+from .hooked import Hooked, masked
 from .weights import (ModelSpec, PACKAGES, SUMS, checksum, fingerprint, gguf_file, hub_folder,
     known_model, locate, model_folder, one_line, quiet, shown, study_name, weight_files)
 
@@ -380,13 +383,21 @@ def _apart(a, b):
     "Largest difference of two tensors, relative to the largest value of the second."
     return float((a.float().cpu() - b.float().cpu()).abs().max() / b.float().abs().max().cpu().clamp_min(1e-9))
 
+# %% ../nbs/01_models.ipynb #c023b
+def _said(model, ids):
+    "Logits of a prompt, and the state before each layer, by the plain model."
+    states = []
+    def keep(m, args, kwargs): states.append(hidden_of(args, kwargs)[0].cpu().clone())
+    with hooked([layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers_of(model)[1]]):
+        logits = model(torch.tensor([ids], device=model.device)).logits[0].cpu()
+    return logits, torch.stack(states)
+
 @torch.inference_mode()
 def _reference(model, tokenizer):
-    "The plain model's own logits and states; only before wrapping, which changes the model in place."
-    pairs, logits, states = _test_pairs(tokenizer, model.config.vocab_size), {}, {}
-    for ids in {ids for pair in pairs for ids in pair[:2]}:
-        out = model(torch.tensor([ids], device=model.device), output_hidden_states=True)
-        logits[ids], states[ids] = out.logits[0].cpu(), torch.stack([h[0] for h in out.hidden_states[:-1]]).cpu()
+    "The plain model's own logits and states."
+    pairs = _test_pairs(tokenizer, model.config.get_text_config().vocab_size)
+    said = {ids: _said(model, ids) for pair in pairs for ids in pair[:2]}
+    logits, states = ({ids: both[i] for ids, both in said.items()} for i in (0, 1))
     for clean, corrupt, (start, _) in pairs:   # up to there the two prompts are one
         if start and _apart(logits[clean][:start], logits[corrupt][:start]) > 0.05:
             raise InputError(f"this model ({shown(model.config.model_type)}) reads ahead: a token changes "
@@ -396,36 +407,87 @@ def _reference(model, tokenizer):
 # %% ../nbs/01_models.ipynb #c025
 class SelfTestError(RuntimeError):
     "A model failed one of its checks; the message names the fault."
+    def __init__(self, message, number=0, check="", fault=""):
+        super().__init__(message)
+        self.number, self.check, self.fault = number, check, fault
 
-def _wrap(model, tokenizer, name, dtype, device):
-    "The bridge around a plain model."
+def _wrap(plain, tokenizer, name, dtype, device):
+    "The bridge around a copy of a plain model."
     from transformer_lens.model_bridge import TransformerBridge   # slow to import, and only needed here
     known = tokenizer.init_kwargs.get("add_bos_token")
     tokenizer.init_kwargs["add_bos_token"] = True   # read as "has its BOS already": the tokenizer is then kept as it is
     try:
         with quiet(offline=True):
-            bridge = TransformerBridge.boot_transformers(name, hf_model=model, tokenizer=tokenizer, device=device, dtype=dtype)
+            bridge = TransformerBridge.boot_transformers(name, hf_model=shared_copy(plain), tokenizer=tokenizer, device=device, dtype=dtype)
     finally:
         if known is None: del tokenizer.init_kwargs["add_bos_token"]
         else: tokenizer.init_kwargs["add_bos_token"] = known
     if bridge.tokenizer is not tokenizer: raise SelfTestError(f"{name}: the wrapper replaced the tokenizer, and with it the BOS")
+    vars(bridge)["plain"] = plain   # beside its modules, not one of them
     return bridge
+
+# %% ../nbs/01_models.ipynb #c025c
+def prepared_of(
+    model, # from `load`
+)->Prepared: # see the chapter on families
+    "A prepared copy of its plain model."
+    if "prepared" not in vars(model): vars(model)["prepared"] = Prepared(model.plain)
+    return vars(model)["prepared"]
+
+def finished(
+    model, # from `load`
+    logits:Float[torch.Tensor, "row id"], # products with the unembedding
+)->Float[torch.Tensor, "row id"]:
+    "What the model makes of its logits after the unembedding: soft-caps and factors, by its own code."
+    prepared = prepared_of(model)
+    return prepared.finish(logits[:, None])[:, 0] if prepared.scaled else logits
 
 # %% ../nbs/01_models.ipynb #c028
 _HOOKS = dict(resid_pre="hook_resid_pre", attn_out="hook_attn_out", resid_mid="hook_resid_mid", mlp_out="hook_mlp_out",
               q="attn.hook_q", k="attn.hook_k", v="attn.hook_v",
-              resid_post="hook_resid_post", z="attn.hook_z")
+              resid_post="hook_resid_post", z="attn.hook_z", attn_scores="attn.hook_attn_scores")
 
 def hook_name(
-    site:str, # one of `resid_pre, attn_out, resid_mid, mlp_out, resid_post, z`
+    site:str, # one of `resid_pre, attn_out, resid_mid, mlp_out, resid_post, z, q, k, v, attn_scores`
     layer:int, # from 0
-)->str: # the bridge's name
-    "Where the bridge lets a site be read."
+)->str: # TransformerLens's name
+    "Where a site is read and written."
     return f"blocks.{layer}.{_HOOKS[site]}"
 
+def sites_of(
+    model, # from `load`
+    layer:int, # from 0
+)->list: # of those that `hook_name` knows, without `attn_scores`
+    "What a layer has."
+    anatomy = prepared_of(model).anatomy
+    own = anatomy.kv_heads[layer] > 0
+    return [s for s in _HOOKS if s in anatomy.sites and (own or s not in ("k", "v"))]
+
+# %% ../nbs/01_models.ipynb #c028b
+_LACKS = dict(resid_mid="attention and MLP read the same stream", q="its queries cannot be reached",
+              k="it reads another layer's keys and values", v="it reads another layer's keys and values")
+
+def refuse_missing_site(
+    model, # from `load`
+    site:str, # as for `hook_name`
+    layer:int, # from 0
+    head:int|None=None, # where the site belongs to one
+):
+    "Refuse a site that a layer does not have, with the reason."
+    anatomy, name = prepared_of(model).anatomy, type(model.plain).__name__
+    if site == "attn_scores":
+        if not masked(anatomy, layer): raise InputError(f"layer {layer} of {name} is handed no mask: no token can be hidden from it")
+        return
+    if site not in sites_of(model, layer):
+        why = "keys and values are made of one latent key, patched as k" if anatomy.latent and site == "v" else _LACKS.get(site, "")
+        raise InputError(f"layer {layer} of {name} has no {site}: {why}")
+    heads = anatomy.kv_heads[layer] if site in ("k", "v") else anatomy.heads
+    if head is not None and not 0 <= head < heads: raise InputError(f"layer {layer} of {name} has {heads} heads at {site}: there is no head {head}")
+
+# %% ../nbs/01_models.ipynb #c028c
 @torch.inference_mode()
 def run_final(
-    model, # a bridge
+    model, # from `load`
     rows, # prompts of equal length, as token ids
     hooks=(), # (hook name, function) pairs, for this run only
 )->Float[torch.Tensor, "row d_model"]:
@@ -439,7 +501,7 @@ def run_final(
 # %% ../nbs/01_models.ipynb #c029
 @torch.inference_mode()
 def read_sites(
-    model, # a bridge
+    model, # from `load`
     tokens, # token ids of one prompt
 )->dict: # (site, layer) -> `[position, d_model]`, for `z` `[position, head, d_head]`
     "Every site of every layer on one prompt."
@@ -447,21 +509,20 @@ def read_sites(
     def keep(key):
         def fn(x, hook): got[key] = x[0].clone()
         return fn
-    hooks = [(hook_name(s, l), keep((s, l))) for l in range(model.cfg.n_layers) for s in _HOOKS]
+    hooks = [(hook_name(s, l), keep((s, l))) for l in range(model.cfg.n_layers) for s in sites_of(model, l)]
     run_final(model, [tokens], hooks)
     return got
 
 def read_logits(
-    model, # a bridge
+    model, # from `load`
     final:Float[torch.Tensor, "row d_model"], # output of the final norm
     ids, # vocabulary rows to read
 )->Float[torch.Tensor, "row id"]:
-    "A few logits in float32, soft-capped where the model does so."
+    "A few logits in float32, soft-capped and scaled as the model does."
     unembed = model.unembed.original_component
     logits = final.float() @ unembed.weight[ids].float().T
     if getattr(unembed, "bias", None) is not None: logits = logits + unembed.bias[ids].float()
-    cap = getattr(model.original_model.config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+    return finished(model, logits)
 
 # %% ../nbs/01_models.ipynb #c034
 def _overwrite(x, source, positions, rows, head=None):
@@ -486,20 +547,32 @@ def _write_mid(layer, positions, source, rows):
 
 # %% ../nbs/01_models.ipynb #c035
 def writer(
-    model, # a bridge
+    model, # from `load`
     site:str, # as for `hook_name`
     layer:int, # from 0
     positions, # token indices; None for all
     source:Float[torch.Tensor, "position ..."], # the giving run's activation at this site, all positions, as in `read_sites`
     *,
-    head:int|None=None, # only this head, with `site="z"`
+    head:int|None=None, # only this head, with `z`, `q`, `k` and `v`
     rows=slice(None), # which rows of the batch, a slice or one index
 )->list: # (hook name, function) pairs
     "Hooks that overwrite one activation in a forward pass."
     positions = None if positions is None else list(positions)
     if isinstance(rows, int): rows = slice(rows, rows + 1)
-    if site == "resid_mid": return _write_mid(layer, positions, source, rows)
+    if site == "resid_mid" and not isinstance(model, Hooked): return _write_mid(layer, positions, source, rows)
     return [(hook_name(site, layer), lambda x, hook: _overwrite(x, source, positions, rows, head))]
+
+# %% ../nbs/01_models.ipynb #c035c
+def hide(
+    tokens, # which are not seen
+    rows=slice(None), # which rows of the batch, a slice or one index
+): # a function of attention scores `[row, head, query, key]`
+    "A hook on attention scores: the final query cannot see `tokens`."
+    def fn(scores, hook):
+        scores = scores.clone()
+        scores[rows, :, -1, list(tokens)] = torch.finfo(scores.dtype).min
+        return scores
+    return fn
 
 # %% ../nbs/01_models.ipynb #c038
 @dataclass(frozen=True)
@@ -507,10 +580,19 @@ class _Probe:
     "A pair of prompts, what its two runs hold, and how a self-test patches them."
     model:object; clean:tuple; corrupt:tuple; span:tuple; own:dict; other:dict; ids:list
 
+    @property
+    def anatomy(self): return prepared_of(self.model).anatomy
+    @property
+    def levels(self): return range(self.model.cfg.n_layers)
+
+    def hooks(self, site, layer, at, source, head=None, *, rows):
+        if site == "attn_scores": return [(hook_name(site, layer), hide(at, rows))]
+        return writer(self.model, site, layer, at, source, head=head, rows=rows)
+
     def lds(self, patches): # of the clean run, of the corrupt run, then of each patched run
         rows = [self.clean, self.corrupt, *[self.clean] * len(patches)]
         sets = [p if isinstance(p, list) else [p] for p in patches]   # a list: several patches in one run
-        hooks = [h for i, several in enumerate(sets, 2) for s, l, at, source in several for h in writer(self.model, s, l, at, source, rows=i)]
+        hooks = [h for i, several in enumerate(sets, 2) for patch in several for h in self.hooks(*patch, rows=i)]
         logits = read_logits(self.model, run_final(self.model, rows, hooks), self.ids)
         return logits[:, 0] - logits[:, 1]
 
@@ -518,6 +600,7 @@ class _Probe:
         parts = [self.lds(patches[i:i + size]) for i in range(0, len(patches), size)]
         return torch.cat([(ld[2:] - ld[0]) / (ld[1] - ld[0]) for ld in parts])
 
+# %% ../nbs/01_models.ipynb #c038b
 @torch.inference_mode()
 def _probe(model, clean, corrupt, span):
     "A pair with its activations, read at the vocabulary rows that tell its two runs apart best."
@@ -582,7 +665,7 @@ def _check_fires(probes, tolerance):
     "9: every hook fires once in a forward pass and is gone after it."
     p, fired = probes[0], {}
     def count(x, hook): fired[hook.name] = fired.get(hook.name, 0) + 1
-    names = [hook_name(s, l) for l in range(p.model.cfg.n_layers) for s in _HOOKS]
+    names = [hook_name(s, l) for l in p.levels for s in [*sites_of(p.model, l), *["attn_scores"] * masked(p.anatomy, l)]]
     before = p.lds([]); run_final(p.model, [p.clean], [(n, count) for n in names])
     wrong = [f"{n} fired {k} times" for n, k in fired.items() if k != 1]
     if len(fired) != len(set(names)): wrong.append(f"{len(set(names)) - len(fired)} hooks never fired")
@@ -591,14 +674,20 @@ def _check_fires(probes, tolerance):
     if not torch.equal(before, p.lds([])): wrong.append("an unpatched run changed after hooks were used")
     return len(wrong), 0, "; ".join(wrong[:2])
 
+def _sums(p, layer):
+    "What adds up to what in a layer."
+    mid, additive = "resid_mid" in p.anatomy.sites, p.anatomy.blocks[layer].additive
+    if mid: yield ("resid_pre", "attn_out"), "resid_mid"
+    if additive: yield (("resid_mid",) if mid else ("resid_pre", "attn_out")) + ("mlp_out",), "resid_post"
+
 def _check_sums(probes, tolerance):
     "4: the contributions add up to the residual stream."
     worst, where = 0, ""
     for p in probes:
-        for layer in range(p.model.cfg.n_layers):
-            for a, b, c in (("resid_pre", "attn_out", "resid_mid"), ("resid_mid", "mlp_out", "resid_post")):
-                off = _apart(p.own[a, layer] + p.own[b, layer], p.own[c, layer])
-                if off >= worst: worst, where = off, f"{a} + {b} is not {c} at layer {layer}"
+        for layer in p.levels:
+            for parts, whole in _sums(p, layer):
+                off = _apart(sum(p.own[s, layer] for s in parts), p.own[whole, layer])
+                if not off <= worst: worst, where = off, f"{' + '.join(parts)} is not {whole} at layer {layer}"
     return worst, tolerance, where
 
 # %% ../nbs/01_models.ipynb #c046
@@ -617,7 +706,7 @@ def _check_self(probes, tolerance):
     "1: writing back what was there changes nothing."
     worst, message = 0, ""
     for p in probes:
-        rows = [[(s, l, None, p.own[s, l]) for l in range(p.model.cfg.n_layers)] for s in _HOOKS]   # all layers of a site at once
+        rows = [[(s, l, None, p.own[s, l]) for l in p.levels if (s, l) in p.own] for s in p.anatomy.sites]   # all layers of a site at once
         off = p.effects(rows).abs().nan_to_num(nan=float("inf"))
         row = rows[int(off.argmax())]
         if float(off.max()) > tolerance: return float(off.max()), tolerance, _named(p, *row[int(p.effects(row).abs().argmax())][:2], 0, tolerance)
@@ -628,7 +717,7 @@ def _check_full(probes, tolerance):
     "2: a residual stream of the other run, at all positions of a layer, gives the other run."
     worst, message = 0, ""
     for p in probes:
-        patches = [(s, l, None, p.other[s, l]) for s in ("resid_pre", "resid_mid", "resid_post") for l in range(p.model.cfg.n_layers)]
+        patches = [(s, l, None, p.other[s, l]) for s in ("resid_pre", "resid_mid", "resid_post") for l in p.levels if (s, l) in p.other]
         off = (p.effects(patches) - 1).abs().nan_to_num(nan=float("inf"))
         if float(off.max()) > tolerance: return float(off.max()), tolerance, _named(p, *patches[int(off.argmax())][:2], 1, tolerance)
         worst = max(worst, float(off.max()))
@@ -641,34 +730,54 @@ def _check_entity(probes, tolerance):
     for p in probes:
         source, last = p.other["resid_pre", 0], len(p.clean) - 1
         entity, final = p.effects([("resid_pre", 0, range(*p.span), source), ("resid_pre", 0, [last], source)]).tolist()
-        off = max(abs(entity - 1), abs(final))
+        off = max(0 if p.anatomy.own else abs(entity - 1), abs(final))
         if not off <= worst:
             worst, message = off, (
                 f"wrong position: at layer 0 the entity {p.span} has effect {entity:.3f}, not 1, "
                 f"and the last token {final:.3f}, not 0")
     return worst, tolerance, message
 
+# %% ../nbs/01_models.ipynb #c049b
 def _check_same(probes, tolerance):
-    "3: at one position three sites hold one measurement."
+    "3: at one position three sites hold one measurement; two where there is no middle, or a layer adds more after it."
     worst, message = 0, ""
     for p, at in zip(probes, (probes[0].span[1] - 1, len(probes[-1].clean) - 1)):
-        n = p.model.cfg.n_layers
-        three = (("resid_mid", 0), ("resid_post", 0), ("resid_pre", 1))
-        # after the last layer comes none
-        rows = [[(s, l + k, [at], p.other[s, l + k]) for s, k in three if l + k < n] for l in range(n)]
+        def three(l):
+            mid = "resid_mid" in p.anatomy.sites and not p.anatomy.own and not p.anatomy.blocks[l].more
+            return [(s, k) for s, k in (("resid_mid", l), ("resid_post", l), ("resid_pre", l + 1)) if (s, k) in p.other and (mid or s != "resid_mid")]
+        rows = [[(s, k, [at], p.other[s, k]) for s, k in three(l)] for l in p.levels]   # after the last layer comes none
         off = p.effects([patch for row in rows for patch in row]).split([len(row) for row in rows])
         apart = torch.stack([o.max() - o.min() for o in off])
         layer = int(apart.argmax())
         if not float(apart[layer]) <= worst:
             worst, message = float(apart[layer]), (
-                f"resid_mid, resid_post at layer {layer} and resid_pre at {layer + 1} "
-                f"differ at position {at}: {off[layer].tolist()}")
+                f"{', '.join(row[0] for row in rows[layer][:-1])} at layer {layer} and {rows[layer][-1][0]} "
+                f"at {rows[layer][-1][1]} differ at position {at}: {off[layer].tolist()}")
     return worst, tolerance, message
 
 def _check_moves(probes, tolerance):
     "10: a positive control."
-    moved = min(float(p.effects([("resid_pre", 0, range(*p.span), p.other["resid_pre", 0])]).abs()) for p in probes)
+    def patch(p, last): return ("resid_post", last, [len(p.clean) - 1], p.other["resid_post", last])
+    def first(p): return ("resid_pre", 0, range(*p.span), p.other["resid_pre", 0])
+    moved = min(float(p.effects([patch(p, p.levels[-1]) if p.anatomy.own else first(p)]).abs()) for p in probes)
     return -moved, -0.5, f"no patch moves anything: the strongest has effect {moved:.3f}"
+
+# %% ../nbs/01_models.ipynb #c049d
+def _inside(p):
+    "Patches inside attention: of one head at each layer, and a knock-out."
+    for l in p.levels:
+        for s, at in (("q", [len(p.clean) - 1]), ("k", range(*p.span)), ("v", range(*p.span))):
+            if (s, l) in p.other: yield s, l, at, p.other[s, l], (p.anatomy.heads if s == "q" else p.anatomy.kv_heads[l]) - 1
+        if masked(p.anatomy, l): yield "attn_scores", l, range(*p.span), None
+
+def _check_inside(probes, tolerance):
+    "9: what a hook inside attention does is what a hook on the plain model's own modules does."
+    p = probes[0]
+    plain = replace(_probe(Hooked(p.model.plain, prepared=prepared_of(p.model)), p.clean, p.corrupt, p.span), ids=p.ids)
+    patches = [list(_inside(probe)) for probe in (p, plain)]
+    off = (p.effects(patches[0]) - plain.effects(patches[1])).abs().nan_to_num(nan=float("inf"))
+    site, layer = patches[0][int(off.argmax())][:2]
+    return float(off.max()), tolerance, f"{site} written at layer {layer} does not do what it does in the plain model"
 
 # %% ../nbs/01_models.ipynb #c050
 _CHECKS = ((7, "exactly one BOS where the model wants it", _check_bos), (6, "all values are finite", _check_finite),
@@ -676,27 +785,71 @@ _CHECKS = ((7, "exactly one BOS where the model wants it", _check_bos), (6, "all
     (9, "each hook fires once, none is left behind", _check_fires), (4, "the sites add up", _check_sums),
     (1, "a run's own activation changes nothing", _check_self), (2, "all positions of a layer give the other run", _check_full),
     (5, "layer 0: the entity moves everything, the last token nothing", _check_entity),
-    (3, "resid_mid, resid_post and the next resid_pre are one", _check_same), (10, "some patch moves something", _check_moves))
+    (3, "resid_mid, resid_post and the next resid_pre are one", _check_same), (10, "some patch moves something", _check_moves),
+    (9, "hooks inside attention do what plain hooks do", _check_inside))
 
+_OWN = "each layer is handed something of the token's own, past the stream"
+
+def _note(model, check):
+    "What is said of a check on this model; what begins with `not applicable` is not done."
+    anatomy, bridge = prepared_of(model).anatomy, not isinstance(model, Hooked)
+    if check is _check_full and anatomy.own: return f"not applicable: {_OWN}"
+    if check is _check_entity and anatomy.own: return f"the last token only: {_OWN}"
+    if check is _check_inside and not bridge: return "not applicable: these are plain hooks"
+    if check is _check_sums and not anatomy.additive: return "up to resid_mid: the layer does more to the sum"
+    if check is _check_same and "resid_mid" not in anatomy.sites: return "without resid_mid: attention and MLP read the same stream"
+    if check is _check_same and anatomy.own: return f"without resid_mid: {_OWN}"
+    return ""
+
+# %% ../nbs/01_models.ipynb #c050b
 @torch.inference_mode()
 def self_test(
     model, # from `load`
     *,
     tokens=None, # (clean ids, corrupt ids, (start, stop)) to use instead of the model's own two pairs
-)->pd.DataFrame: # check, worst deviation, tolerance, passed
+)->pd.DataFrame: # check, worst deviation, tolerance, passed, and a note where the family lacks something
     "The ten checks that every model must pass; the first that fails stops with the name of the fault."
     probes = [_probe(model, *pair) for pair in ([tokens] if tokens else model.reference.pairs)]
     rows = []
     for number, name, check in _CHECKS:
-        worst, tolerance, fault = check(probes, _TOLERANCE[next(model.original_model.parameters()).dtype])
+        note, tolerance = _note(model, check), _TOLERANCE[next(model.original_model.parameters()).dtype]
+        worst, tolerance, fault = (0, tolerance, "") if note.startswith("not applicable") else check(probes, tolerance)
         if not worst <= tolerance:   # so that not-a-number fails
-            raise SelfTestError(f"{model.study_name}: check {number} ({name}): {fault} (deviation {worst:.3g}, allowed {tolerance:.3g})")
-        rows.append(dict(number=number, check=name, worst=abs(worst), tolerance=abs(tolerance), passed=True))
+            raise SelfTestError(f"{model.study_name}: check {number} ({name}): {fault} (deviation {worst:.3g}, "
+                                f"allowed {tolerance:.3g})", number, name, fault)
+        rows.append(dict(number=number, check=name, worst=abs(worst), tolerance=abs(tolerance), passed=True, note=note))
     return pd.DataFrame(rows).sort_values("number", kind="stable", ignore_index=True)
 
-# %% ../nbs/01_models.ipynb #c055
-_self_test = self_test   # the option of `load` has the same name
+# %% ../nbs/01_models.ipynb #c054b
+def _named_model(model, about):
+    "A model with what is known of it."
+    for name, value in about.items(): vars(model)[name] = value
+    return model
 
+def _reason(error, kind):
+    "Why the bridge is not used, in one sentence."
+    if getattr(error, "fault", ""): return f"TransformerLens's bridge fails check {error.number} ({error.check}): {error.fault}"
+    if "architecture" in str(error): return f"TransformerLens does not wrap {kind}"
+    return f"TransformerLens's bridge of {kind} does not run: {type(error).__name__}: {one_line(error)}"
+
+def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check):
+    "A model that can be patched: through the bridge where it passes the self-tests, else by hooks on its own modules."
+    kind, why = type(plain).__name__, ""
+    about = {**about, "plain": plain, "prepared": prepared}
+    if prepared.anatomy.latent: why = f"keys and values of {kind} are made of one latent key, which TransformerLens has no hook for"
+    else:
+        try:
+            model = _named_model(_wrap(plain, tokenizer, folder, dtype, device), {**about, "reference_by": "TransformerLens's bridge", "reference_why": ""})
+            lacks = [n for l in range(model.cfg.n_layers) for n in (hook_name(s, l) for s in sites_of(model, l)) if n not in model.hook_dict]
+            if not lacks: return _named_model(model, {"checks": self_test(model) if check else None})
+            why = f"TransformerLens's bridge of {kind} has no {lacks[0]}"
+        except Exception as e:   # what a wrapper can raise has no end
+            if getattr(e, "number", 0) in (6, 7) or isinstance(e, (InputError, torch.OutOfMemoryError)): raise
+            why = _reason(e, kind)
+    model = _named_model(Hooked(plain, tokenizer, prepared), {**about, "reference_by": "module hooks", "reference_why": why})
+    return _named_model(model, {"checks": self_test(model) if check else None})
+
+# %% ../nbs/01_models.ipynb #c055
 def load(
     name:str, # a known name, a hub id, a folder or a GGUF file
     *,
@@ -706,8 +859,8 @@ def load(
     chat:bool=False, # prompts stand inside the chat template
     self_test:bool=True, # check the model before it is handed over
     tokenizer=None, # the model's, from `load_tokenizer`, where it is at hand already
-)->"TransformerBridge":
-    "A wrapped model that has passed its self-tests, with `study_name`, `revision`, `spec_dtype` and `checks` on it."
+)->"TransformerBridge|Hooked":
+    "A model that can be patched and has passed its self-tests, with `study_name`, `revision`, `spec_dtype`, `checks` and `reference_by` on it."
     device = pick_device(device)
     if dtype not in ("auto", *DTYPES): pick_dtype(dtype, device=device)
     known, local = _spec(str(name)), locate(name)[1]
@@ -719,9 +872,7 @@ def load(
     plain = _plain_model(str(folder), True, config, dtype, device)
     if _revision(str(name), folder, local) != revision:
         raise InputError(f"{shown(folder)} changed while it was read: try again")
-    reference = _reference(plain, tokenizer)
-    model = _wrap(plain, tokenizer, str(folder), dtype, device)
-    model.study_name = study_name(str(name))
-    model.revision, model.spec_dtype, model.reference = revision, str(dtype).removeprefix("torch."), reference
-    model.checks = _self_test(model) if self_test else None
-    return model
+    prepared = Prepared(plain)   # or the model is of an unknown kind
+    about = dict(study_name=study_name(str(name)), revision=revision, spec_dtype=str(dtype).removeprefix("torch."),
+                 reference=_reference(plain, tokenizer))
+    return _patchable(plain, prepared, tokenizer, str(folder), dtype, device, about, self_test)
