@@ -114,7 +114,7 @@ def _refuse_missing(self, site, level):
     name, has = type(self.plain).__name__, self.anatomy.sites
     if site == "normed": return
     if not 0 <= level < len(self.prepared.layers): raise InputError(f"{name} has no layer {level}")
-    there = masked(self.anatomy, level) if site == "attn_scores" else site in has
+    there = masked(self.anatomy, level) if site == "attn_scores" else site in (*has, "pattern")
     if site in ("k", "v") and not self.anatomy.kv_heads[level]: there = False
     if not there: raise InputError(f"layer {level} of {name} has no {site} that could be read or written")
 

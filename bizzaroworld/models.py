@@ -777,7 +777,8 @@ def _check_inside(probes, tolerance):
     patches = [list(_inside(probe)) for probe in (p, plain)]
     off = (p.effects(patches[0]) - plain.effects(patches[1])).abs().nan_to_num(nan=float("inf"))
     site, layer = patches[0][int(off.argmax())][:2]
-    return float(off.max()), tolerance, f"{site} written at layer {layer} does not do what it does in the plain model"
+    exact = 1e-4 if tolerance == 1e-3 else tolerance   # one head's query moves little: in float32 only rounding may differ
+    return float(off.max()), exact, f"{site} written at layer {layer} does not do what it does in the plain model"
 
 # %% ../nbs/01_models.ipynb #c050
 _CHECKS = ((7, "exactly one BOS where the model wants it", _check_bos), (6, "all values are finite", _check_finite),
@@ -872,7 +873,7 @@ def load(
     plain = _plain_model(str(folder), True, config, dtype, device)
     if _revision(str(name), folder, local) != revision:
         raise InputError(f"{shown(folder)} changed while it was read: try again")
-    prepared = Prepared(plain)   # or the model is of an unknown kind
     about = dict(study_name=study_name(str(name)), revision=revision, spec_dtype=str(dtype).removeprefix("torch."),
                  reference=_reference(plain, tokenizer))
+    with quiet(): prepared = Prepared(plain)   # or the model is of an unknown kind
     return _patchable(plain, prepared, tokenizer, str(folder), dtype, device, about, self_test)
