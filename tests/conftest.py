@@ -1,20 +1,6 @@
 "Tiny random models of each architecture, saved as local folders and loaded as a user would load them."
 import pytest, torch, transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-
-WORDS = """the capital of france japan spain italy is paris tokyo madrid rome opposite hot big cold small new york city south korea
-language spoken in french an a apple banana fruit grows on long short""".split()
-
-def tiny_tokenizer(bos):
-    "A word-level tokenizer that keeps the leading space, with or without a BOS."
-    special = ["<pad>", "<eos>", "<bos>", "<unk>"]
-    words = [w for word in WORDS for w in ("▁" + word, "▁" + word.capitalize(), word, word.capitalize())]
-    vocab = {w: i for i, w in enumerate(dict.fromkeys(special + words))}
-    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
-    if bos: tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", vocab["<bos>"])])
-    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
+from zoo import tiny_tokenizer
 
 SHAPE = dict(vocab_size=len(tiny_tokenizer(True)), hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
     num_key_value_heads=2, head_dim=8, max_position_embeddings=128, pad_token_id=0, eos_token_id=1, bos_token_id=2)
