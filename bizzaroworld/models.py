@@ -9,7 +9,7 @@ __all__ = ['DTYPES', 'BOS', 'pick_device', 'pick_dtype', 'wants_bos', 'load_toke
            'load']
 
 # %% ../nbs/01_models.ipynb #c002
-import json, math, re
+import json, math, re, warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 import torch, transformers
@@ -842,7 +842,9 @@ def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check):
         try:
             model = _named_model(_wrap(plain, tokenizer, folder, dtype, device), {**about, "reference_by": "TransformerLens's bridge", "reference_why": ""})
             lacks = [n for l in range(model.cfg.n_layers) for n in (hook_name(s, l) for s in sites_of(model, l)) if n not in model.hook_dict]
-            if not lacks: return _named_model(model, {"checks": self_test(model) if check else None})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")   # it warns of hooks that do nothing; check 9 finds them
+                if not lacks: return _named_model(model, {"checks": self_test(model) if check else None})
             why = f"TransformerLens's bridge of {kind} has no {lacks[0]}"
         except Exception as e:   # what a wrapper can raise has no end
             if getattr(e, "number", 0) in (6, 7) or isinstance(e, (InputError, torch.OutOfMemoryError)): raise
