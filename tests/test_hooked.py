@@ -162,12 +162,11 @@ def test_a_bridge_with_a_wrong_hook_is_not_used(folder, monkeypatch):
 def test_module_hooks_are_held_to_the_same_checks(folder, monkeypatch, fault, named):
     "Where they are wrong, too, the model is not handed over."
     from bizzaroworld import hooked
-    place, through = hooked.place_of, hooked.through
+    place, through, writer = hooked.place_of, hooked.through, M.writer
     def later(name): site, l = place(name); return site, l and min(l + 1, 3)
     def rolled(fns, x): return through(fns, x.roll(1, 1)).roll(-1, 1) if fns and fns[0][1].name.endswith("resid_pre") else through(fns, x)
-    def larger(fns, x): y = through(fns, x); return y * 1.1 if y is not x and fns[0][1].name.endswith("resid_mid") else y
-    if fault == "layer": monkeypatch.setattr(hooked, "place_of", later)
-    else: monkeypatch.setattr(hooked, "through", rolled if fault == "position" else larger)
+    def larger(m, site, layer, at, source, **rest): return writer(m, site, layer, at, source * 1.1 if site == "resid_mid" else source, **rest)
+    monkeypatch.setattr(*dict(layer=(hooked, "place_of", later), position=(hooked, "through", rolled), middle=(M, "writer", larger))[fault])
     monkeypatch.setattr(M, "_wrap", refused)
     with pytest.raises(M.SelfTestError, match=named): M.load(str(folder("llama3")), device="cpu")
 
