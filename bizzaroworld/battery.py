@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 import pandas as pd
 from .facts import InputError, brief, check_names, column_names, read_rows, read_text
-from .models import bos_fault, differing_span, encode
+from .models import bos_fault, differing_span, encode, is_unknown, token_texts
 from .words import plain
 
 # %% ../nbs/02_battery.ipynb #c007
@@ -176,7 +176,7 @@ def readings(
 def _shown(tokenizer, ids):
     "Tokens as they stand in a reason, the middle of many left out."
     ids = list(ids)
-    show = lambda some: [brief(t, 24) for t in tokenizer.convert_ids_to_tokens(some)]
+    show = lambda some: [brief(t.replace(" ", "▁").replace("\n", "↵"), 24) for t in token_texts(tokenizer, some)]
     return " | ".join(show(ids) if len(ids) <= 12 else [*show(ids[:8]), "…", *show(ids[-3:])])
 
 def _following(tokenizer, prompt, text, chat):
@@ -209,7 +209,7 @@ def target_id(
     return None, target, "; ".join(tried)
 
 # %% ../nbs/02_battery.ipynb #c018
-def _prompt_fault(tokenizer, clean, corrupt, chat):
+def _prompt_fault(tokenizer, clean, corrupt, chat, texts):
     "Why two tokenized prompts cannot be aligned; empty when they can."
     longest, context = max(len(clean), len(corrupt)), getattr(tokenizer, "context", None)
     if context and longest > context: return f"a prompt has {longest:,} tokens, and the model reads {context:,}"
@@ -217,9 +217,9 @@ def _prompt_fault(tokenizer, clean, corrupt, chat):
         return f"prompts differ in length: {len(clean)} and {len(corrupt)} tokens ({_shown(tokenizer, clean)} / {_shown(tokenizer, corrupt)})"
     if clean == corrupt: return f"prompts are the same: {_shown(tokenizer, clean)}"
     if clean[-1] != corrupt[-1]: return f"last tokens differ: {_shown(tokenizer, clean[-1:])} and {_shown(tokenizer, corrupt[-1:])}"
-    for ids in (clean, corrupt):
+    for ids, text in zip((clean, corrupt), texts):
+        if is_unknown(tokenizer, text): return f"a word is unknown to the tokenizer: {_shown(tokenizer, ids)}"
         if not chat and bos_fault(tokenizer, ids): return bos_fault(tokenizer, ids)   # a template's own markers are not counted
-        if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in ids: return f"a word is unknown to the tokenizer: {_shown(tokenizer, ids)}"
     return ""
 
 def _given_away(row):
@@ -311,7 +311,7 @@ def align_row(
     "One row as a pair, or the reason why it cannot be one."
     prompts = row["clean_prompt"], row["corrupt_prompt"]
     clean, corrupt = (tuple(encode(tokenizer, p, chat=chat)) for p in prompts)
-    fault = _prompt_fault(tokenizer, clean, corrupt, chat)
+    fault = _prompt_fault(tokenizer, clean, corrupt, chat, prompts)
     if clean != corrupt and _as_seen(prompts[0]) == _as_seen(prompts[1]):
         fault = "prompts read the same, and differ in what cannot be seen"
     if fault: return _because(row, fault)

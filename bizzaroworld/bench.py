@@ -20,9 +20,9 @@ from .facts import InputError, data_path
 from .models import _wrap, load, read_sites
 from .battery import Pair
 from .patching import DIRECTIONS, hooked_ld, patch_one, patch_rows, runs, target_ids, token_indices
-from .engine import Network, patch_all, state_of
+from .engine import Network, Runs, patch_all, state_of
 from .knowledge import choose_battery
-from .experiments import patches_of
+from .experiments import patches_for
 from .results import write_whole
 from .study import peak_memory, versions
 from .peers import gap, in_process, make_job, run_peers, sample_patches
@@ -34,8 +34,7 @@ def study_patches(
     net:Network, # the model
 )->list: # of `Patch`, one for each experiment's name that it carries
     "The patches of the study's own experiments."
-    layer = net.layers[0]
-    return [p for e in STUDY for p in patches_of(e, len(net.layers), layer.q.weight.shape[0] // layer.d_head)]
+    return [p for e in STUDY for p in patches_for(net, e)]
 
 def block_weights(
     net:Network, # the model
@@ -155,7 +154,7 @@ def beside_peers(
     **options, # for `run_peers`
 )->list[dict]: # a row for each peer
     "The peers' seconds a patch on a sample, and their ratios to the engine."
-    patches = sample_patches(len(net.layers), net.layers[0].q.weight.shape[0] // net.layers[0].d_head)
+    patches = sample_patches(len(net.layers), net.heads)
     job = make_job(pair, patches, model=name, dtype=str(net.dtype).removeprefix("torch."), device=str(net.device))
     ask = lambda some: min((timed(lambda: patch_all(net, [pair], some, directions=DIRECTIONS[:1]), net.device) for _ in range(3)), key=lambda t: t[0])
     seconds, result = ask(patches)

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESIDUAL', 'EXPERIMENTS', 'WINDOWS', 'MAPPED', 'COLUMNS', 'CONTROLLED', 'BOTH', 'patches_of', 'shape_of',
-           'knockouts_of', 'routes_of', 'maps_of', 'described', 'refuse_overflow', 'tidy', 'run_experiments',
-           'run_maps', 'run_routes', 'elsewhere', 'run_control', 'random_heads', 'noise_floor']
+           'patches_for', 'knockouts_of', 'routes_of', 'maps_of', 'described', 'refuse_overflow', 'tidy',
+           'run_experiments', 'run_maps', 'run_routes', 'elsewhere', 'run_control', 'random_heads', 'noise_floor']
 
 # %% ../nbs/06_experiments.ipynb #c002
 from dataclasses import replace
@@ -39,7 +39,14 @@ WINDOWS, MAPPED = (1, 3, 5), ("resid_pre", "attn_out", "mlp_out")
 
 def shape_of(net):
     "Layers and heads of a model."
-    return len(net.layers), net.layers[0].q.weight.shape[0] // net.layers[0].d_head
+    return len(net.layers), net.heads
+
+def patches_for(
+    net:Network, # the model
+    experiment:str, # one of `EXPERIMENTS`
+)->list[Patch]:
+    "The patches of an experiment, at the sites that the model has."
+    return [p for p in patches_of(experiment, *shape_of(net)) if p.site in net.anatomy.sites]
 
 def knockouts_of(net):
     "Experiment 7."
@@ -49,9 +56,10 @@ def routes_of(
     net:Network, # the model
 )->list: # of `(experiment, Patch)`
     "Experiments 6 and 7: queries, keys and values of each head, and knock-outs."
-    (levels, heads), kv = shape_of(net), net.layers[0].k.weight.shape[0] // net.layers[0].d_head
-    at = (("q", "final", heads), ("k", "entity", kv), ("v", "entity", kv))
-    return [("6", Patch(site, l, position, h)) for site, position, count in at for l in range(levels) for h in range(count)] + knockouts_of(net)
+    levels = range(len(net.layers))
+    at = (("q", "final", [net.heads] * len(levels)), ("k", "entity", net.kv_heads), ("v", "entity", net.kv_heads))
+    heads = [("6", Patch(site, l, position, h)) for site, position, count in at if site in net.anatomy.sites for l in levels for h in range(count[l])]
+    return heads + knockouts_of(net)
 
 def maps_of(
     net:Network, # the model
@@ -125,7 +133,7 @@ def run_experiments(
     progress=None, # called with the share done
 )->pd.DataFrame: # the tidy table
     "All patches of the experiments on the pairs, in both directions."
-    patches = [(e, p) for e in experiments for p in patches_of(e, *shape_of(net))]
+    patches = [(e, p) for e in experiments for p in patches_for(net, e)]
     return tidy(name, pairs, patches, patch_all(net, pairs, [p for _, p in patches], metrics=metrics, progress=progress))
 
 # %% ../nbs/06_experiments.ipynb #c037
@@ -172,7 +180,7 @@ def run_control(
     progress=None, # called with the share done
 )->pd.DataFrame: # the tidy table
     "One control of experiments 1, 2A, 2B and 3."
-    patches = [(e, p) for e, sites in (BOTH if kind == "random_vector" else CONTROLLED).items() for p in patches_of(e, *shape_of(net)) if p.site in sites]
+    patches = [(e, p) for e, sites in (BOTH if kind == "random_vector" else CONTROLLED).items() for p in patches_for(net, e) if p.site in sites]
     kept, result = control(net, pairs, [p for _, p in patches], kind, pool=pool, seed=seed, metrics=metrics, progress=progress)
     return tidy(name, kept, elsewhere(patches) if kind == "wrong_position" else patches, result, control=kind)
 
@@ -196,7 +204,7 @@ def noise_floor(
     pairs, # list of `Pair`
 )->float: # logits
     "The largest change of LD when each run is patched with its own activations, over all layers of the five residual sites."
-    patches = [p for e in ("2A", "2B") for p in patches_of(e, *shape_of(net))]
+    patches = [p for e in ("2A", "2B") for p in patches_for(net, e)]
     own = [[i + len(pairs) * (d == "denoising") for i in range(len(pairs))] for d in DIRECTIONS]
     result = patch_all(net, pairs, patches, sources=own)
     base = torch.stack([result.ld_clean, result.ld_corrupt])[..., None]

@@ -15,7 +15,7 @@ from .battery import Battery, align
 from .selection import BASELINES, KEY, choose, is_known, rule_steps
 from .metrics import log_probability, rank
 from .patching import target_ids
-from .engine import Network, Runs
+from .engine import Network
 
 # %% ../nbs/05f_knowledge.ipynb #c005
 @torch.inference_mode()
@@ -27,9 +27,9 @@ def final_logits(
 ): # yields float32 logits `[prompt, vocab]` in batches
     "Logits of the whole vocabulary at the last token of each prompt."
     part = []
-    def read(): return net.cap(net.unembed(net.norm(Runs(net, part).final())).float())
+    def read(): return net.cap(net.unembed(net.final_normed(part)).float())
     for t in tokens:
-        if len(part) == batch or (part and net.bytes_of(len(part) + 1, len(t)) > net.memory): yield read(); part = []
+        if len(part) == batch or (part and (len(part) + 1) * len(t) > 8192): yield read(); part = []
         part.append(t)
     if part: yield read()
 

@@ -10,7 +10,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from .patching import target_ids, token_indices
-from .engine import Network, Runs, even, on_each_core
+from .engine import Network, Runs
+from .parallel import even, on_each_core
 from .routing import pair_runs
 
 # %% ../nbs/05d_lens.ipynb #c005

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['SITES', 'ROUTES', 'OF_A_HEAD', 'IN_WINDOWS', 'POSITIONS', 'DIRECTIONS', 'Patch', 'token_indices', 'target_ids',
-           'wider', 'readout', 'hooked_ld', 'runs', 'hide', 'hooks_of', 'patch_one', 'patch_each', 'patch_rows',
-           'noise_floor']
+           'wider', 'readout', 'hooked_ld', 'runs', 'hooks_of', 'patch_one', 'patch_each', 'patch_rows', 'noise_floor']
 
 # %% ../nbs/04_patching.ipynb #c002
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import Float
 from .facts import InputError
 from .battery import Pair
-from .models import read_sites, run_final, writer
+from .models import finished, hide, hook_name, read_sites, refuse_missing_site, run_final, sites_of, writer
 
 # %% ../nbs/04_patching.ipynb #c007
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z")
@@ -69,7 +68,7 @@ def wider(device):
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 def readout(
-    model, # a bridge
+    model, # from `load`
     normed:Float[torch.Tensor, "row d_model"], # output of the final norm
     ids:torch.Tensor, # `[row, k]` vocabulary rows to read
 )->Float[torch.Tensor, "row k"]:
@@ -77,14 +76,12 @@ def readout(
     weight, bias = model.unembed.original_component.weight, getattr(model.unembed.original_component, "bias", None)
     wide = wider(normed.device)
     logits = torch.einsum("rkd,rd->rk", weight[ids].to(wide), normed.to(wide)).float()
-    if bias is not None: logits = logits + bias[ids].float()
-    cap = getattr(model.original_model.config, "final_logit_softcapping", None)
-    return logits if cap is None else cap * torch.tanh(logits / cap)
+    return finished(model, logits if bias is None else logits + bias[ids].float())
 
 # %% ../nbs/04_patching.ipynb #c015
 @torch.inference_mode()
 def hooked_ld(
-    model, # a bridge
+    model, # from `load`
     tokens, # token ids of the run
     ids, # clean and corrupt target id
     hooks=(), # `(hook name, function)` pairs, for this forward only
@@ -108,16 +105,8 @@ def runs(
     return both if direction == "noising" else both[::-1]
 
 # %% ../nbs/04_patching.ipynb #c021
-def hide(tokens, rows=slice(None)):
-    "A hook on attention scores `[row, head, query, key]`: the final query cannot see `tokens`."
-    def fn(scores, hook):
-        scores = scores.clone()
-        scores[rows, :, -1, list(tokens)] = torch.finfo(scores.dtype).min
-        return scores
-    return fn
-
 def hooks_of(
-    model, # a bridge
+    model, # from `load`
     pair:Pair, # the prompts
     patch:Patch, # what to overwrite
     source, # activations of the giving run, as `read_sites` gives them
@@ -125,12 +114,14 @@ def hooks_of(
 )->list: # (hook name, function)
     "The hooks that make a patch."
     layers, tokens = patch.layers(model.cfg.n_layers), token_indices(patch.position, pair)
-    if patch.site == "knockout": return [(f"blocks.{l}.attn.hook_attn_scores", hide(tokens, rows)) for l in layers]
-    return [hook for l in layers for hook in writer(model, patch.site, l, tokens, source[(patch.site, l)], head=patch.head, rows=rows)]
+    site = "attn_scores" if patch.site == "knockout" else patch.site
+    for l in layers: refuse_missing_site(model, site, l, patch.head)
+    if patch.site == "knockout": return [(hook_name(site, l), hide(tokens, rows)) for l in layers]
+    return [hook for l in layers for hook in writer(model, site, l, tokens, source[(site, l)], head=patch.head, rows=rows)]
 
 # %% ../nbs/04_patching.ipynb #c024
 def patch_one(
-    model, # a bridge
+    model, # from `load`
     pair:Pair, # the prompts
     patch:Patch, # what to overwrite
     *,
@@ -144,7 +135,7 @@ def patch_one(
 
 # %% ../nbs/04_patching.ipynb #c028
 def patch_each(
-    model, # a bridge
+    model, # from `load`
     pairs, # list of `Pair`
     patches, # list of `Patch`
     *,
@@ -160,7 +151,7 @@ def patch_each(
 # %% ../nbs/04_patching.ipynb #r002
 @torch.inference_mode()
 def patch_rows(
-    model, # a bridge
+    model, # from `load`
     pair:Pair, # the prompts
     patches, # list of `Patch`
     *,
@@ -168,7 +159,7 @@ def patch_rows(
     size:int=60, # rows in each forward
     itself:bool=False, # the run gives to itself: what then moves is rounding
 )->Float[torch.Tensor, "patch"]: # LD of each patched run, in logits
-    "The reference's numbers with a row of the batch for each patch: hooks of the bridge, full forwards, no cache."
+    "The reference's numbers with a row of the batch for each patch: hooks, full forwards, no cache."
     base, giving = runs(pair, direction)
     source, found = read_sites(model, base if itself else giving), []
     for part in (patches[start:start + size] for start in range(0, len(patches), size)):
@@ -180,13 +171,13 @@ def patch_rows(
 
 # %% ../nbs/04_patching.ipynb #c031
 def noise_floor(
-    model, # a bridge
+    model, # from `load`
     pair:Pair, # any pair
     *,
     layers=None, # which layers; all of them if not given
 )->float: # largest change of LD, in logits
     "The largest change of LD when the clean run is patched with its own activations."
     own, ids = read_sites(model, pair.clean_tokens), target_ids(pair)
-    base = hooked_ld(model, pair.clean_tokens, ids)
-    return max(abs(hooked_ld(model, pair.clean_tokens, ids, writer(model, site, layer, token_indices("entity", pair), own[(site, layer)])) - base)
-               for layer in (range(model.cfg.n_layers) if layers is None else layers) for site in SITES[:-1])
+    base, layers = hooked_ld(model, pair.clean_tokens, ids), range(model.cfg.n_layers) if layers is None else layers
+    places = [(s, l) for l in layers for s in SITES[:-1] if s in sites_of(model, l)]
+    return max(abs(hooked_ld(model, pair.clean_tokens, ids, writer(model, s, l, token_indices("entity", pair), own[s, l])) - base) for s, l in places)

@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from .facts import InputError, data_path
 from .files import LOCK, lock
-from .results import finished, load_study, read_run
+from .results import finished, load_study, prompt_options, read_run
 from .words import in_script, plain, some, visible
 
 # %% ../nbs/11_report.ipynb #c005
@@ -433,7 +433,8 @@ def report_jobs(
     for folder in finished(results):
         run = read_run(folder)
         jobs += [(f"reports/{page}", executed/page_file(page, folder.name),
-                  dict(results=str(folder), **{k: run[k] for k in keys})) for page, keys in SETTINGS.items()]
+                  dict(results=str(folder), **{k: run[k] for k in keys}, **(prompt_options(run) if page == "study" else {})))
+                 for page, keys in SETTINGS.items()]
     return jobs + [(f"{n}", executed/f"{Path(n).name}.ipynb", dict(results=str(results)))
         for n in ("reports/compare", "battery", "index", "reports/performance")]
 

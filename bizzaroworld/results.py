@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TABLES', 'NEEDED', 'FILES', 'NOTE_COLUMNS', 'Study', 'Damaged', 'write_run', 'read_run', 'study_table', 'load_study',
-           'check_folder', 'finished', 'shared_table']
+           'check_folder', 'finished', 'shared_table', 'prompt_options', 'prompt_form']
 
 # %% ../nbs/06a_results.ipynb #n002
 import json, os
@@ -182,3 +182,19 @@ def shared_table(
         raise InputError(f"no pair is valid and known under all {len(files)} models in {results}: "
             "study them one by one, or with a battery of your own")
     return table
+
+# %% ../nbs/06a_results.ipynb #q002
+def prompt_options(
+    run:dict, # what `run.json` says
+)->dict: # for `load` and `load_tokenizer`; empty for an old study, which had no choice
+    "How a study's prompts were encoded."
+    if "bos" not in run or "chat" not in run: return {}
+    return dict(bos="on" if run["bos"] else "off", chat=bool(run["chat"]))
+
+def prompt_form(
+    run:dict, # what `run.json` says
+)->str:
+    "The same in words."
+    place = "in the model's chat template, as the beginning of its answer" if run.get("chat") else "raw text, no chat template"
+    if "bos" not in run: return place
+    return f"{place}; {'a BOS first' if run['bos'] else 'no BOS before it'}"

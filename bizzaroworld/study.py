@@ -19,6 +19,7 @@ import torch
 from . import __version__
 from .facts import InputError
 from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
+from .models import token_texts
 from .selection import select
 from .engine import Network, in_blocks
 from .patching import DIRECTIONS
@@ -30,7 +31,7 @@ from .proof import prove
 from .results import NOTE_COLUMNS, TABLES, Damaged, Study, check_folder, load_study, read_run, write_run
 
 # %% ../nbs/06b_study.ipynb #c010
-MAKERS = "battery circuit controls engine experiments knowledge lens metrics models patching routing selection study".split()   # modules
+MAKERS = "battery circuit controls engine experiments families hooked knowledge lens metrics models parallel patching routing selection study".split()   # modules
 
 def code_sha256():
     "SHA-256 of the modules that make the numbers: where one has changed, a finished study is done again."
@@ -42,6 +43,7 @@ def settings_of(model, battery_table, source, selection, seed, quick, experiment
     content = Path(source).read_bytes() if Path(source).is_file() else battery_table.to_csv(index=False).encode()
     p = next(model.original_model.parameters())
     return dict(model=model.study_name, revision=str(model.revision), dtype=str(p.dtype).removeprefix("torch."), device=p.device.type,
+                bos=bool(model.tokenizer.wants_bos), chat=bool(getattr(model.tokenizer, "chat", False)),
                 battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick,
                 experiments=list(experiments), package=__version__, code_sha256=code_sha256())
 
@@ -67,8 +69,10 @@ def about(model, net):
     config = model.original_model.config; config = getattr(config, "text_config", config)   # Gemma 3 of the larger sizes also sees
     return dict(versions=versions(), git_commit=git_commit(),
                 model_type=config.model_type, sliding_window=getattr(config, "sliding_window", None),
-                n_layers=model.cfg.n_layers, n_heads=model.cfg.n_heads,
-                layer_kinds=[l.kind or "full_attention" for l in net.layers], bos=bool(model.tokenizer.wants_bos))
+                n_layers=len(net.layers), n_heads=net.heads, sites=list(net.anatomy.sites), parallel=net.anatomy.parallel,
+                own_token=net.anatomy.own, latent=net.anatomy.latent, model_class=type(net.prepared.model).__name__,
+                reference=getattr(model, "reference_by", ""), reference_why=getattr(model, "reference_why", ""),
+                layer_kinds=list(getattr(config, "layer_types", None) or ["full_attention"] * len(net.layers)))
 
 # %% ../nbs/06b_study.ipynb #c012b
 def forget_peak(device):
@@ -200,7 +204,7 @@ def beside(
 # %% ../nbs/06b_study.ipynb #c022
 def with_tokens(triage, battery, tokenizer):
     "The triage with each clean prompt's tokens as a JSON list, so that a page can show them where the tokenizer is not at hand."
-    text = {p.battery_idx: json.dumps(tokenizer.convert_ids_to_tokens(list(p.clean_tokens)), ensure_ascii=False) for p in battery.pairs}
+    text = {p.battery_idx: json.dumps(token_texts(tokenizer, p.clean_tokens), ensure_ascii=False) for p in battery.pairs}
     return triage.assign(clean_tokens=triage.battery_idx.map(text))
 
 def finished_study(out, settings):
@@ -215,8 +219,9 @@ def finished_study(out, settings):
 def check_replaced(out, settings, source):
     "Refuse to write over a finished study of other settings, or over one that holds more."
     if not (out/"run.json").is_file(): return
-    there, asked = read_run(out, old=True), {"battery": source, **settings}
-    differs = [k for k in ("model", "battery", "selection", "seed", "dtype") if there.get(k) != asked[k]]
+    asked = {"battery": source, **settings}
+    there = {"bos": asked["bos"], "chat": False, **read_run(out, old=True)}   # older studies had no choice
+    differs = [k for k in ("model", "battery", "selection", "seed", "dtype", "bos", "chat") if there.get(k) != asked[k]]
     if asked["quick"] and not there.get("quick"): differs.append("quick")
     if [e for e in there["experiments"] if e not in asked["experiments"]]: differs.append("experiments")
     other = [f"{k} {there.get(k)} there, {asked[k]} here" for k in differs]

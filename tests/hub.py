@@ -7,8 +7,11 @@ A command finds it through HF_ENDPOINT, which is read when `huggingface_hub` is 
 import hashlib, json, re, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import unquote
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+OLD = "76543210fedcba9876543210fedcba9876543210"   # an earlier commit, whose configuration says so
+REVISIONS = {"main": COMMIT, COMMIT: COMMIT, "v1.0": OLD, "refs/pr/1": OLD, OLD: OLD, OLD[:8]: OLD}
 BIG = "model.safetensors"
 JSON = {"quantised": {"quantization_config": {"quant_method": "gptq", "bits": 4}},
     "own-code": {"model_type": "own", "auto_map": {"AutoConfig": "own.Config", "AutoModelForCausalLM": "own.Model"}}}
@@ -17,6 +20,11 @@ JSON = {"quantised": {"quantization_config": {"quant_method": "gptq", "bits": 4}
 ANSWERS = {
     "good": (0, ""), "busy-once": (0, ""), "reset-once": (0, ""), "limit-once": (0, ""), "file-busy-once": (0, ""), "silent-once": (0, ""),
     "plain-file": (0, ""), "elsewhere": (0, ""), "list-busy-once": (0, ""),
+    "good@v1.0": (0, ""), "good@refs/pr/1": (0, ""), f"good@{OLD}": (0, ""), f"good@{OLD[:8]}": (0, ""), "good@main": (0, ""),
+    "good@v9": (2, r"'stand-in/good' from the hub: it has no revision 'v9'; https://huggingface.co/stand-in/good/commits"),
+    "gated@v1.0": (2, r"gated; accept its licence on https://huggingface.co/stand-in/gated, then"), "missing@v1.0": (2, r"no such model"),
+    "busy@v1.0": (1, r"answers 503"), "quantised@v1.0": (2, r"quantised \(gptq\)"), "good@": (2, r"names no revision of stand-in/good"),
+    "good@../x": (2, r"names no revision of stand-in/good"),
     "busy": (1, r"answers 503 \(Service Unavailable\)"), "broken": (1, r"answers 500"), "limit": (1, r"answers 429 .* asks to wait 3600 s"),
     "silent": (1, r"said nothing for 1 s"), "silent-file": (1, r"model.safetensors of .* said nothing for 1 s 4 times"),
     "silent-list": (1, r"said nothing for 1 s"), "reset": (1, r"model.safetensors of .* broke 4 times"), "hang-up": (1, r"the connection to .* broke"),
@@ -55,8 +63,9 @@ class Hub:
         self.seen.add(key)
         return first
 
-    def of(self, name): # the files of one model
+    def of(self, name, commit=COMMIT): # the files of one model
         files = dict(self.files)
+        if commit == OLD: files["config.json"] = json.dumps({**json.loads(files["config.json"]), "old": True}).encode()
         if name in JSON: files["config.json"] = json.dumps({**json.loads(files["config.json"]), **JSON[name]}).encode()
         if name == "pickled": files["pytorch_model.bin"] = files.pop(BIG)
         if name == "adapter": files["adapter_config.json"] = b"{}"
@@ -81,16 +90,17 @@ class Answer(BaseHTTPRequestHandler):
     def _answer(self, body):
         path = self.path.partition("?")[0]
         self.hub.asked.append((self.command, path))
-        listed = re.fullmatch(r"/api/models/stand-in/([^/]+)(?:/revision/\w+)?", path)
-        file = re.fullmatch(r"/stand-in/([^/]+)/resolve/(?:main|[0-9a-f]{40})/(.+)", path)
+        listed = re.fullmatch(r"/api/models/stand-in/([^/]+)(?:/revision/(\w+))?", path)
+        file = re.fullmatch(r"/stand-in/([^/]+)/resolve/([^/]+)/(.+)", path)
         if path.startswith("/cdn/"): return self.send(self.hub.files[path.rpartition("/")[2]], body)
         if not listed and not file: return self.fail(404)
-        name = (listed or file)[1]
-        if self.refuse(name, bool(listed), file and file[2], body): return
-        files = self.hub.of(name)
+        name, self.commit = (listed or file)[1], REVISIONS.get(unquote((listed or file)[2] or "main"))
+        if self.refuse(name, bool(listed), file and file[3], body): return
+        if self.commit is None: return self.fail(404, "RevisionNotFound")
+        files = self.hub.of(name, self.commit)
         if listed: return self.listing(name, files, body)
-        if file[2] not in files: return self.fail(404, "EntryNotFound", commit=True)
-        self.file(name, file[2], files[file[2]], body)
+        if file[3] not in files: return self.fail(404, "EntryNotFound", commit=True)
+        self.file(name, file[3], files[file[3]], body)
 
     def refuse(self, name, listing, file, body): # whether the answer was given
         token, small = self.headers.get("Authorization"), file and file != BIG
@@ -119,10 +129,10 @@ class Answer(BaseHTTPRequestHandler):
     def listing(self, name, files, body):
         siblings = [dict(rfilename=n, size=len(d), blobId=git(d), **(dict(lfs=dict(size=len(d), sha256=sha(d), pointerSize=130)) if large(n) else {}))
                     for n, d in files.items()]
-        self.send(json.dumps(dict(id=f"stand-in/{name}", sha=COMMIT, private=False, tags=[], downloads=0, siblings=siblings)).encode(), body)
+        self.send(json.dumps(dict(id=f"stand-in/{name}", sha=self.commit, private=False, tags=[], downloads=0, siblings=siblings)).encode(), body)
 
     def file(self, name, file, data, body):
-        head = {"X-Repo-Commit": COMMIT, "ETag": f'"{git(data)}"', "Accept-Ranges": "bytes"}
+        head = {"X-Repo-Commit": self.commit, "ETag": f'"{git(data)}"', "Accept-Ranges": "bytes"}
         if name == "no-tag": head = {}
         if large(file): head |= {"X-Linked-Etag": f'"{sha(data)}"', "X-Linked-Size": str(len(data))}
         if name == "plain-file": head["ETag"] = f'"{file}-1"'; head.pop("X-Linked-Etag", None)   # a mirror: the name is no checksum
@@ -165,7 +175,7 @@ class Answer(BaseHTTPRequestHandler):
 
     def fail(self, status, code=None, message=None, more=None, commit=False):
         head = {**({"X-Error-Code": code} if code else {}), **({"X-Error-Message": message} if message else {}), **(more or {})}
-        if commit: head["X-Repo-Commit"] = COMMIT
+        if commit: head["X-Repo-Commit"] = self.commit
         return self.send(b"", True, head, status)
 
 

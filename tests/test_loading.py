@@ -7,6 +7,7 @@ from bizzaroworld import models as M, weights as W
 from bizzaroworld.facts import InputError
 from conftest import SHAPE, tiny_model, tiny_tokenizer
 import hub as stand_in
+import spellings
 
 @pytest.fixture
 def folder(tiny_folders, tmp_path, monkeypatch):
@@ -208,7 +209,9 @@ def test_known_types_with_code_of_their_own_beside_load_natively(folder):
 def text(name, value): return lambda f: (f/name).write_bytes(value if isinstance(value, bytes) else value.encode())
 def numbers(tensor, value): return lambda f: rewrite(f, lambda w: w[tensor].view(-1)[7:8].fill_(value))
 def more_tokens(f):
-    t = tiny_tokenizer(False); t.add_tokens(["extra", "more"]); t.save_pretrained(f)
+    raw = json.loads((f/"tokenizer.json").read_text())
+    raw["model"]["vocab"] |= {"extra": SHAPE["vocab_size"], "more": SHAPE["vocab_size"] + 1}
+    (f/"tokenizer.json").write_text(json.dumps(raw))
 def a_header_of_many_bytes(f): (f/"model.safetensors").write_bytes((1 << 62).to_bytes(8, "little") + b"{}")
 def a_directory(name): return lambda f: ((f/name).unlink(), (f/name).mkdir())
 
@@ -253,6 +256,10 @@ FAULTS = {
     "gptq": (lambda f: change(f, quantization_config={"quant_method": "gptq", "bits": 4}), r"quantised \(gptq\): use the model in full precision"),
     "bitsandbytes": (lambda f: change(f, quantization_config={"load_in_4bit": True, "quant_method": "bitsandbytes"}), r"quantised \(bitsandbytes\)"),
     "awq": (lambda f: change(f, quantization_config={"quant_method": "awq"}), r"quantised \(awq\)"), "fp8": (lambda f: change(f, quantization_config={"quant_method": "fp8"}), r"quantised \(fp8\)"),
+    "mlx": (lambda f: change(f, quantization={"bits": 4, "group_size": 64}), "quantised"),
+    "gptq of old": (lambda f: (f/"quantize_config.json").write_text('{"bits": 4}'), r"quantised \(gptq\)"),
+    "eight bits without a word": (lambda f: rewrite(f, lambda w: w.update({"model.layers.0.mlp.up_proj.weight": w["model.layers.0.mlp.up_proj.weight"].to(torch.float8_e4m3fn)})), "is stored as F8_E4M3, so the weights are quantised"),
+    "integers without a word": (lambda f: rewrite(f, lambda w: w.update({"model.layers.0.mlp.up_proj.weight": torch.ones(64, 4, dtype=torch.int32)})), "is stored as I32, so the weights are quantised"),
     "compressed": (lambda f: change(f, compression_config={"format": "int"}), "quantised"), "quantised, says a word": (lambda f: change(f, quantization_config="\033[1mint4"), "quantised"),
     "quantised within": (lambda f: change(f, text_config={"quantization_config": {"quant_method": "mxfp4"}}), r"quantised \(mxfp4\)"),
     "an encoder": (lambda f: change(f, model_type="t5"), "not a causal language model|hidden_size|cannot read|num_"),
@@ -317,10 +324,12 @@ def test_a_name_that_is_none(name, folder):
     refused(NAMES[name], lambda: W.locate(name)); refused(NAMES[name], lambda: M.load_tokenizer(name))
 
 def test_a_file_where_a_folder_is_wanted(folder):
-    (folder/"m.gguf").write_bytes(b"GGUF")
-    refused("is a file, and a model is a folder .*GGUF files are not read yet", lambda: load(folder/"m.gguf"))
-    (folder/"config.json").unlink()
-    refused("holds no config.json but a gguf file", lambda: load(folder))
+    refused("is a file, and a model is a folder saved by save_pretrained, or a GGUF file", lambda: load(folder/"config.json"))
+    (folder/"model.safetensors").rename(folder/"m.gguf")
+    refused("'.*m.gguf' is damaged, or no GGUF file", lambda: load(folder/"m.gguf"))
+    refused("holds no model in safetensors but a GGUF file: give the file itself, 'm.gguf'", lambda: load(folder))
+    (folder/"config.json").unlink(); (folder/"n.gguf").touch()
+    refused("a GGUF file .one of 2.: give the file itself, 'm.gguf'", lambda: load(folder))
 
 def test_unreadable_files(folder, monkeypatch):
     true = Path.read_bytes
@@ -330,7 +339,130 @@ def test_unreadable_files(folder, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", deny)
     refused("cannot read .*config.json': Permission denied", lambda: load(folder))
 
+# ---------------------------------------------------------------- a GGUF file
+
+@pytest.fixture(scope="module")
+def gguf(tmp_path_factory):
+    pytest.importorskip("gguf")
+    return spellings.write_gguf(tmp_path_factory.mktemp("gguf")/"my model #1.Q4_K.gguf")
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch): monkeypatch.setenv("BIZZAROWORLD_CACHE", str(tmp_path/"cache")); return tmp_path/"cache"
+
+def test_a_gguf_file_is_a_model(gguf, cache, tmp_path, monkeypatch, capfd):
+    from gguf import GGUFReader
+    model = load(gguf)
+    assert model.checks.passed.all() and model.study_name == "my model #1.Q4_K" and W.folder_name(gguf) == "my model #1.Q4_K"
+    assert model.revision == W.checksum(gguf) == W._sha256(gguf)
+    kept, = cache.glob("gguf-*"); tensors = {t.name: torch.tensor(t.data) for t in GGUFReader(gguf).tensors}
+    torch.testing.assert_close(load_file(kept/"model.safetensors")["model.layers.1.mlp.down_proj.weight"], tensors["blk.1.ffn_down.weight"])
+    assert W.is_whole(kept, fully=True) and capfd.readouterr() == ("", "")
+    monkeypatch.setattr(W, "_write_safetensors", lambda *a: pytest.fail("converted twice"))
+    shutil.copy(gguf, tmp_path/"other.gguf"); monkeypatch.chdir(tmp_path)
+    again = M.load("other.gguf", device="cpu", self_test=False)
+    assert again.study_name == "other" and again.revision == model.revision
+
+def test_other_bytes_under_the_same_name_are_another_model(gguf, cache, tmp_path):
+    mine = tmp_path/"m.gguf"; shutil.copy(gguf, mine)
+    before = load(mine, self_test=False)
+    far_and_equal(tmp_path, "m.gguf", -5)
+    after = load(mine, self_test=False)
+    assert before.revision != after.revision and len(list(cache.glob("gguf-*"))) == 2
+    weights = [load_file(f/"model.safetensors") for f in sorted(cache.glob("gguf-*"))]
+    assert sum(not torch.equal(weights[0][k], weights[1][k]) for k in weights[0]) == 1
+
+def test_what_was_converted_and_rots_is_made_again(gguf, cache):
+    load(gguf, self_test=False)
+    kept, = cache.glob("gguf-*")
+    far_and_equal(kept, "model.safetensors", -5)
+    load(gguf, self_test=False)
+    assert W.is_whole(kept, fully=True)
+
+def broken(change): return lambda path, data: path.write_bytes(change(data))
+BROKEN = {"cut": (broken(lambda d: d[:-100]), "cannot read '.*m.gguf'"), "half": (broken(lambda d: d[:len(d) // 2]), "cannot read"),
+    "its head alone": (broken(lambda d: d[:3000]), "cannot read"), "four letters": (broken(lambda d: d[:4]), "cannot read"),
+    "empty": (broken(lambda d: b""), "is damaged, or no GGUF file"), "a page": (broken(lambda d: b"<html>"), "is damaged, or no GGUF file"),
+    "a version to come": (broken(lambda d: d[:4] + b"\x63\0\0\0" + d[8:]), "cannot read .*v99"),
+    "more entries than there are": (broken(lambda d: d[:16] + b"\xff" * 8 + d[24:]), "cannot read"), "more tensors": (broken(lambda d: d[:8] + b"\xff" * 8 + d[16:]), "cannot read"),
+    "an unknown architecture": (lambda path, _: spellings.write_gguf(path, "plamo"), "architecture plamo is not supported"),
+    "a tensor lost": (lambda path, _: spellings.write_gguf(path, lose=("blk.1.ffn_up",)), "lacks weights .1, such as 'model.layers.1.mlp.up_proj.weight'"),
+    "not-a-number": (broken(lambda d: d[:-64] + b"\xff" * 64), "holds not-a-number")}
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_a_broken_gguf_file_has_its_line(gguf, cache, tmp_path, what):
+    change_, match = BROKEN[what]
+    change_(tmp_path/"m.gguf", gguf.read_bytes())
+    refused(match, lambda: load(tmp_path/"m.gguf"))
+    assert not list(cache.glob(".gguf*"))   # nothing half is left behind
+
+def test_a_part_of_a_gguf_file_and_a_missing_reader(gguf, cache, tmp_path, monkeypatch):
+    shutil.copy(gguf, tmp_path/"m-00001-of-00003.gguf")
+    refused("is one of 3 parts: join them .llama-gguf-split --merge", lambda: load(tmp_path/"m-00001-of-00003.gguf"))
+    true = W.importlib.util.find_spec
+    monkeypatch.setattr(W.importlib.util, "find_spec", lambda name, *a: None if name == "gguf" else true(name, *a))
+    refused(r'needs the package gguf: pip install "bizzaroworld\[embedded\]"', lambda: load(gguf))
+    assert not cache.exists()
+
+def test_commands_with_a_gguf_file(gguf, cache, tmp_path, monkeypatch):
+    from bizzaroworld import cli
+    (tmp_path/"pairs.csv").write_text(stand_in.BATTERY); monkeypatch.chdir(tmp_path)
+    status, said = cli.typed(f"study --model '{gguf}' --battery pairs.csv --experiments 1")
+    run = json.loads((tmp_path/"results"/"my model #1.Q4_K"/"run.json").read_text())
+    assert status == 0 and run["model"] == "my model #1.Q4_K" and run["revision"] == W.checksum(gguf), said
+    (tmp_path/"cut.gguf").write_bytes(gguf.read_bytes()[:-100])
+    for words in ("study --model cut.gguf --battery pairs.csv", "check --model cut.gguf"):
+        status, said = cli.typed(words)
+        assert status == 2 and len(said.splitlines()) == 1, said
+
+# ---------------------------------------------------------------- commands and names
+
+@pytest.mark.parametrize("name", ["2024_06", "my model #1", "org@v1", ".hidden", "-v"])
+def test_a_study_of_a_folder_of_any_name(folder, name, monkeypatch):
+    from bizzaroworld import cli
+    target = folder.parent/name
+    folder.rename(target); (target.parent/"pairs.csv").write_text(stand_in.BATTERY); monkeypatch.chdir(target.parent)
+    words = ["study", "--battery", "pairs.csv", "--experiments", "1", "--results", "r"]
+    assert cli.main([*words, f"--model=./{name}"]) == 0
+    run = json.loads((target.parent/"r"/name/"run.json").read_text())
+    assert run["model"] == name
+    monkeypatch.chdir(target)
+    assert cli.main(["study", "--battery", "../pairs.csv", "--experiments", "1", "--results", "../dot", "--model", "."]) == 0
+    assert (target.parent/"dot"/name/"run.json").is_file()
+
+def test_folders_of_results_are_plain_file_names(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, want in {"gemma-3-270m": "gemma-3-270m", "google/gemma-2b": "gemma-2b", "org/name@v1.0": "name@v1.0", "org/name@refs/pr/1": "name@refs-pr-1",
+            "name@refs-pr-1": "name@refs-pr-1", "2024_06": "2024_06", "org/name@feature/a+b": "name@feature-a+b"}.items():
+        assert W.folder_name(name) == want and W.folder_name(W.study_name(name)) == want
+    (tmp_path/"org"/"name@v1").mkdir(parents=True)
+    assert W.study_name("org/name@v1") == "name@v1"   # a folder of that name comes first
+    for name in ("org/..", "../x", "org/name@..", "org/name@a/../b", "org/name@/a", "org/name@a//b", "org/name@-a", "org/name@a b"):
+        refused("unknown model|names no revision|holds no config", lambda: W.locate(name))
+    refused("comes as a package, in one revision", lambda: W.locate("gemma-3-270m@main"))
+
 # ---------------------------------------------------------------- the hub
+
+def test_a_revision_is_another_model_and_needs_the_hub_once(tiny_folders, tmp_path):
+    (tmp_path/"pairs.csv").write_text(stand_in.BATTERY)
+    words = lambda n, out: ["study", "--model", f"stand-in/{n}", "--battery", tmp_path/"pairs.csv", "--results", tmp_path/out, "--quick", "--experiments", "1"]
+    names = ("good", "good@v1.0", "good@refs/pr/1")
+    with stand_in.Hub(tiny_folders["llama"]) as server:
+        found = stand_in.ask(server, tmp_path, [(n, words(n, "out")) for n in names])
+        asked = len(server.asked)
+        again = stand_in.ask(server, tmp_path, [(n, words(n, "again")) for n in (*names, f"good@{stand_in.OLD}")])
+        assert len(server.asked) == asked, "what lies in the cache needs no hub"
+        assert stand_in.ask(server, tmp_path, [("good@v9", ["folder", "stand-in/good@v9"])])["good@v9"][0] == 2
+    assert all(status == 0 for status, *_ in [*found.values(), *again.values()]), (found, again)
+    for name, folder, commit in zip(names, ("good", "good@v1.0", "good@refs-pr-1"), (stand_in.COMMIT, stand_in.OLD, stand_in.OLD)):
+        run = json.loads((tmp_path/"out"/folder/"run.json").read_text())
+        assert (run["model"], run["revision"]) == (f"stand-in/{name}", commit)
+    snapshots = tmp_path/"hub"/"models--stand-in--good"/"snapshots"
+    assert "old" in json.loads((snapshots/stand_in.OLD/"config.json").read_text()) and "old" not in json.loads((snapshots/stand_in.COMMIT/"config.json").read_text())
+    code = "import sys; from bizzaroworld import weights as W\nfor n in sys.argv[1:]:\n try: print(W.model_folder(n).name)\n except W.InputError as e: print(e)"
+    env = dict(os.environ, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
+    names = ["stand-in/good", "stand-in/good@v1.0", f"stand-in/good@{stand_in.OLD}", "stand-in/good@v9"]
+    *there, lost = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, env=env, cwd=tmp_path).stdout.splitlines()
+    assert there == [stand_in.COMMIT, stand_in.OLD, stand_in.OLD] and "HF_HUB_OFFLINE is set, and it is not at hand" in lost
 
 def test_every_answer_of_the_hub_has_its_line_and_status(tiny_folders, tmp_path):
     "What a command asks for first; the attack goes through the commands. Mostly waiting, so several at once."

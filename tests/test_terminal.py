@@ -8,6 +8,7 @@ import pytest
 
 from bizzaroworld import bench, cli, models, peers, results, study, weights
 from bizzaroworld.facts import InputError
+from bizzaroworld.weights import folder_name
 
 HERE = Path(__file__).resolve().parent
 TOOL = Path(sys.executable).parent / "bizzaroworld"
@@ -59,10 +60,10 @@ def test_every_option_of_every_command_refuses_what_names_nothing(what, tmp_path
 
 def test_a_folder_is_called_by_its_own_name(tmp_path, monkeypatch):
     (tmp_path / "x" / "y").mkdir(parents=True); monkeypatch.chdir(tmp_path / "x"); monkeypatch.setenv("HOME", str(tmp_path / "x"))
-    assert {cli._folder(name) for name in (".", "./", "../x/", str(tmp_path / "x"), "y/..", "~")} == {"x"}
-    assert cli._folder("./y/") == cli._folder("~/y") == "y" and cli._folder("google/gemma-2b") == "gemma-2b" and cli._folder("~nobody-is-called-so/z") == "z"
+    assert {folder_name(name) for name in (".", "./", "../x/", str(tmp_path / "x"), "y/..", "~")} == {"x"}
+    assert folder_name("./y/") == folder_name("~/y") == "y" and folder_name("google/gemma-2b") == "gemma-2b" and folder_name("~nobody-is-called-so/z") == "z"
     (tmp_path / "x" / "gemma-3-270m").symlink_to("y")   # a known name is the model's, whatever lies here
-    assert cli._folder("gemma-3-270m") == "gemma-3-270m"
+    assert folder_name("gemma-3-270m") == "gemma-3-270m"
 
 
 BENCH = {"--pairs 1000000000": "the default battery holds at most 60", "--pairs 61": "at most 60", "--sample 1000000000": "at most 10,000", "--battery b.csv --pairs 3": "b.csv holds at most 2",
