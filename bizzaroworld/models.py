@@ -322,6 +322,10 @@ def _check_loaded(model, report, folder, dtype):
                          f"{'not-a-number' if torch.isnan(ends).any() else 'infinity'}: get a whole checkpoint")
 
 # %% ../nbs/01_models.ipynb #w107
+def _attention(config):
+    "The attention to load with: the one that writes its arithmetic out; but of Falcon's with ALiBi that one adds the bias twice (transformers 5.23)."
+    return "sdpa" if config.model_type == "falcon" and config.alibi else "eager"
+
 def _plain_model(place, local, config, dtype, device):
     "The plain Hugging Face model, text only, ready to run."
     folder = str(place if local else hub_folder(place))
@@ -329,7 +333,7 @@ def _plain_model(place, local, config, dtype, device):
     _check_shapes(kind, config, folder, keys)
     extra = dict(key_mapping=keys) if keys else {}
     model, report = _fetch(kind.from_pretrained, folder, True, config=config, dtype=dtype,
-        attn_implementation="eager", use_safetensors=True, output_loading_info=True, **extra)
+        attn_implementation=_attention(config), use_safetensors=True, output_loading_info=True, **extra)
     _check_loaded(model, report, folder, dtype)
     if not model.config.architectures: model.config.architectures = [type(model).__name__]
     return model.to(device).eval().requires_grad_(False)
