@@ -398,6 +398,10 @@ def _repeats(keys, values):
     alike = lambda x, n: bool((x.unflatten(1, (-1, n)) == x.unflatten(1, (-1, n))[:, :, :1]).all())
     return max(n for n in range(1, count + 1) if count % n == 0 and alike(keys, n) and alike(values, n))
 
+def _made(seen, kept):
+    "Whether the keys that are seen are made of what is kept, not the same or its repetition."
+    return seen.shape[-1] != kept.shape[-1] or not torch.equal(seen[:, 0], kept[:, 0])
+
 def _normed(watch, level, block):
     "Whether what the heads give is not what the output projection is handed."
     into = next(x for what, n, _, x in watch.done[level] if (what, n) == ("in", block.out))
@@ -429,7 +433,7 @@ def anatomy(
     fixed = not watch.counts and all(b.query == "function" for b in blocks) and all(r is None or r.rows is not None and r.each == 1 or (r.query is None and r.key is None) for rs in rules for r in rs)
     repeats = min(_repeats(*kv) for _, *kv in watch.keyed.values())
     kv = tuple(watch.keyed[l][1].shape[1] // repeats if l in watch.keyed else 0 for l in range(len(layers)))
-    latent = any(watch.seen["keys", l].shape[-1] != k.shape[-1] for l, (_, k, _) in watch.keyed.items() if ("keys", l) in watch.seen)
+    latent = any(_made(watch.seen["keys", l], k) for l, (_, k, _) in watch.keyed.items() if ("keys", l) in watch.seen)
     return Anatomy(where, tuple(blocks), rules, _top(model, layers, watch), fixed, heads.pop(), kv, repeats, latent, watch.into[0].shape[-1])
 
 # %% ../nbs/00b_families.ipynb #f030

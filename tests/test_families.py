@@ -87,8 +87,8 @@ def test_every_patch(case):
     result = patch_all(case.net, case.pairs, patches)
     for i, pair in enumerate(case.pairs):
         assert abs(float(result.ld_clean[i]) - case.ld(pair)) < MOST and abs(float(result.ld_corrupt[i]) - case.ld(pair, "corrupt")) < MOST
-        own = maps_of(case, pair)
-        maps = patch_all(case.net, [pair], own)
+        own = maps_of(case, pair) if i % 2 else []   # of two of the pairs
+        maps = patch_all(case.net, [pair], own) if own else None
         for d, direction in enumerate(DIRECTIONS):
             for j, p in enumerate(patches): kinds.setdefault((p.site, p.layer, direction), []).append((pair, direction, p, float(result.ld[d, i, j])))
             for j, p in enumerate(own): kinds.setdefault((p.site, p.window, "token", direction), []).append((pair, direction, p, float(maps.ld[d, 0, j])))
@@ -166,8 +166,8 @@ def test_paths(case):
         with pytest.raises(InputError, match=NORMED): routing.path_patching(case.net, case.pairs, [(0, 1)])
         return
     pairs, kinds = case.pairs[1:3], {}
-    table = routing.path_patching(case.net, pairs, [(0, 1), (2, 0)], random=0)
-    for row in table.itertuples(): kinds.setdefault((row.receiver, row.position, row.direction, row.sender_layer), []).append(row)
+    table = routing.path_patching(case.net, pairs, [(0, 1)], random=0)
+    for row in table.itertuples(): kinds.setdefault((row.receiver, row.position, row.direction), []).append(row)
     by_index, worst = {p.battery_idx: p for p in pairs}, 0
     for row in sample(kinds, random.Random(2), 1):
         pair = by_index[row.battery_idx]
