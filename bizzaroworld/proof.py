@@ -76,7 +76,7 @@ def plain_parts(
         handles += [layer.register_forward_pre_hook(given(l), with_kwargs=True),
             layer.get_submodule(block.attn_out).register_forward_hook(out("attn", l, block.attn_scale)),
             layer.get_submodule(block.mlp_out).register_forward_hook(out("mlp", l, block.mlp_scale))]
-    with hooked(handles): twin(torch.tensor([prompt], device=twin.device), logits_to_keep=1)
+    with hooked(handles): twin(torch.tensor([prompt], device=twin.device))
     return found
 
 # %% ../nbs/05g_proof.ipynb #n014c

@@ -1,16 +1,14 @@
 "An engine that is not its model is refused before a study begins, and what differs is named."
-import json
-from types import SimpleNamespace
 import pandas as pd
-import pytest, torch, transformers as T
-from bizzaroworld import cli, study as study_module
+import plain_hooks, pytest, torch, zoo
+from bizzaroworld import cli
 from bizzaroworld.battery import read_battery
 from bizzaroworld.engine import Network, in_blocks, patch_all
 from bizzaroworld.models import load
-from bizzaroworld.patching import Patch
-from bizzaroworld.proof import ENOUGH, ProofError, first_fault, plain_twin, prove
+from bizzaroworld.patching import DIRECTIONS, OF_A_HEAD, Patch, target_ids, token_indices
+from bizzaroworld.proof import ENOUGH, ProofError, plain_twin, proof_sample, prove
 from bizzaroworld.study import study
-from conftest import KINDS, SHAPE, tiny_tokenizer
+from conftest import KINDS
 
 PAIRS = """category,clean_prompt,corrupt_prompt,clean_target,corrupt_target
 capitals,The capital of France is,The capital of Japan is, Paris, Tokyo
@@ -19,19 +17,8 @@ opposites,The opposite of hot is,The opposite of big is, cold, small
 opposites,The opposite of big is,The opposite of long is, small, short
 """
 # what stands in the config and not in the layer: a window shorter than the prompt, layers without rotation
-WRONG = {
-    "mistral": lambda: T.MistralForCausalLM(T.MistralConfig(**SHAPE, sliding_window=3)),
-    "smollm3": lambda: T.SmolLM3ForCausalLM(T.SmolLM3Config(**SHAPE, no_rope_layers=[1, 0, 1, 0])),
-}
-
-
-def jittered(model):
-    "Weights large enough that each layer and position matters."
-    with torch.no_grad():
-        for name, p in model.named_parameters():
-            if p.ndim == 2: p.normal_(0, 1.5 / p.shape[1] ** 0.5)
-            elif "norm" in name: p.add_(0.2 * torch.randn_like(p))
-    return model
+# an engine that had its own arithmetic computed these wrongly, without a word
+CONFIGURED = ("mistral", "smollm3")
 
 
 @pytest.fixture(scope="module")
@@ -42,32 +29,29 @@ def battery(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def wrong(tmp_path_factory):
-    "Folders of models that the engine computes wrongly."
-    root = tmp_path_factory.mktemp("wrong")
-    for name, make in WRONG.items():
-        torch.manual_seed(0)
-        jittered(make()).save_pretrained(root/name)
-        tiny_tokenizer(False).save_pretrained(root/name)
-    return root
+def families(tmp_path_factory):
+    "Models of the zoo, loaded as a user would load them."
+    root = tmp_path_factory.mktemp("zoo")
+    class Loaded(dict):
+        def __missing__(self, name): self[name] = load(str(zoo.save(name, root/name)), device="cpu"); return self[name]
+    return Loaded()
 
 
-@pytest.mark.parametrize("kind, layer", [("mistral", 0), ("smollm3", 1)])
-def test_a_model_that_the_engine_computes_wrongly_is_refused(wrong, battery, tmp_path, kind, layer):
-    "It loads, since the wrapper is right; the study names where the engine goes wrong, and writes nothing."
-    status, said = cli.typed(f"study --model {wrong/kind} --battery {battery} --experiments 1,3 --out {tmp_path/'out'} --device cpu")
-    assert status == 1 and len(said.splitlines()) == 1, said
-    assert f"attention of layer {layer} differs" in said and kind in said
-    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
-
-
-def test_a_window_that_no_prompt_reaches_is_no_fault(wrong, battery, tmp_path):
-    "The same Mistral, with prompts as short as its window, is computed rightly and taken."
-    model = load(str(wrong/"mistral"), device="cpu", self_test=False)
-    model.original_model.config.sliding_window = 64
-    done = study(model, read_battery(battery), out=tmp_path/"out", experiments=("1",))
-    proof = done.run["proof"]
+@pytest.mark.parametrize("kind", CONFIGURED)
+def test_what_stands_in_the_config_is_computed_rightly(families, battery, kind):
+    "Proven, and every patch is what plain hooks say."
+    model, plain = families[kind], zoo.tiny(kind)
+    net, pair = Network(model), pairs_of(model, battery)[0]
+    proof = prove(model, net, pairs_of(model, battery))
     assert proof["patches"] >= ENOUGH and proof["largest"] < 2e-3 and proof["logits"] < 2e-3 and proof["floor"] < 1e-3 and proof["prompts"] == 7
+    def heads(site, layer): return range(plain_hooks.heads_of(plain, kind, site, layer)) if site in OF_A_HEAD else [None]
+    patches = [Patch(site, l, p, h) for site in plain_hooks.SITES for l in range(4) for p in ("entity", "final") for h in heads(site, l) if (site, p) != ("knockout", "final")]
+    got = patch_all(net, [pair], patches).ld[:, 0]
+    for d, direction in enumerate(DIRECTIONS):
+        source = plain_hooks.read(plain, kind, pair.corrupt_tokens if direction == "noising" else pair.clean_tokens)
+        want = [plain_hooks.patched_ld(plain, kind, pair.clean_tokens, pair.corrupt_tokens, direction, p.site, p.layer, token_indices(p.position, pair), p.head,
+            target_ids(pair), p.window, source) for p in patches]
+        assert (got[d] - torch.tensor(want)).abs().max() < 1e-3
 
 
 def pairs_of(model, battery):
@@ -84,39 +68,122 @@ def test_every_known_architecture_is_proven(tiny_models, battery, kind):
         with torch.inference_mode(): assert torch.equal(plain_twin(model)(torch.tensor([tokens])).logits[0], logits)
 
 
-def unscaled(net): net.layers[2].scaling *= 1.5
-def norm_without_one(net): net.layers[1].ln2.weight = net.layers[1].ln2.weight - 1
-def no_query_norm(net): net.layers[0].q_norm = lambda q: q
-def window_ignored(net):
-    for layer in net.layers: layer.window = None
-def other_activation(net): net.layers[3].act = torch.nn.functional.relu
-def no_post_norm(net): net.layers[2].ln1_post = None
-def other_rotation(net): net.layers[1].kind = "full_attention" if net.layers[1].kind != "full_attention" else "sliding_attention"
-def other_readout(net): net.norm.weight = net.norm.weight * 1.5
+# ---------------------------------------------------------------- engines broken by hand
 
-FAULTS = [(unscaled, "attention of layer 2"), (norm_without_one, "the MLP of layer 1"), (no_query_norm, "attention of layer 0"), (window_ignored, "attention of layer 0"),
-          (other_activation, "the MLP of layer 3"), (no_post_norm, "attention of layer 2"), (other_rotation, "attention of layer 1"), (other_readout, "the final norm or the unembedding")]
+def other_weight(norm, change): norm.weight = torch.nn.Parameter(change(norm.weight.detach()))
+def unrotated(layer):
+    "Its attention sees no positions."
+    def hook(m, args, kwargs):
+        cos, sin = kwargs["position_embeddings"]
+        return args, {**kwargs, "position_embeddings": (torch.ones_like(cos), torch.zeros_like(sin))}
+    layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True)
+def unwindowed(layer):
+    "Its attention sees all that came before."
+    def hook(m, args, kwargs):
+        mask = kwargs["attention_mask"]
+        return args, {**kwargs, "attention_mask": torch.full_like(mask, torch.finfo(mask.dtype).min).triu(1 + mask.shape[-1] - mask.shape[-2])}
+    layer.self_attn.register_forward_pre_hook(hook, with_kwargs=True)
+
+def rotation_skipped(net): unrotated(net.layers[1])
+def window_ignored(net): unwindowed(net.layers[2])
+def norm_without_one(net): other_weight(net.layers[1].pre_feedforward_layernorm, lambda w: w - 1)
+def input_norm_without_one(net): other_weight(net.layers[3].input_layernorm, lambda w: w - 1)
+def scale_wrong(net): net.layers[2].self_attn.scaling *= 1.5
+def query_norm_skipped(net): net.layers[0].self_attn.q_norm.forward = lambda x: x
+def key_norm_skipped(net): net.layers[3].self_attn.k_norm.forward = lambda x: x
+def multiplier_ignored(net): net.layers[1].residual_multiplier = 1.0
+def other_activation(net): net.layers[3].mlp.act_fn = torch.nn.ReLU()
+def one_expert_less(net): net.layers[2].mlp.gate.top_k -= 1
+def post_norm_skipped(net): net.layers[2].post_attention_layernorm.forward = lambda x: x
+def soft_cap_forgotten(net): net.layers[1].self_attn.attn_logit_softcapping = None
+def head_repeated(net): net.layers[1].self_attn.o_proj.register_forward_pre_hook(lambda m, args: (args[0].roll(8, -1),))
+def alibi_lost(net):
+    def hook(m, args, kwargs): return args, {**kwargs, "alibi": torch.zeros_like(kwargs["alibi"])}
+    net.layers[1].self_attention.register_forward_pre_hook(hook, with_kwargs=True)
+def sinks_ignored(net): net.layers[2].self_attn.sinks = torch.nn.Parameter(net.layers[2].self_attn.sinks.detach() - 30)
+def other_embedding(net): net.prepared.model.get_input_embeddings().register_forward_hook(lambda m, args, x: x * 1.1)
+def other_readout(net): other_weight(net.prepared.tops[0], lambda w: w * 1.5)
+
+FAULTS = [("llama", rotation_skipped, "attention of layer 1"), ("mistral", window_ignored, "attention of layer 2"), ("gemma3", window_ignored, "attention of layer 2"),
+    ("gemma3", norm_without_one, "the MLP of layer 1"), ("gemma3", input_norm_without_one, "attention of layer 3"), ("llama", scale_wrong, "attention of layer 2"),
+    ("qwen3", query_norm_skipped, "attention of layer 0"), ("gemma3", key_norm_skipped, "attention of layer 3"), ("olmo2", query_norm_skipped, "attention of layer 0"),
+    ("granite", multiplier_ignored, "the sum of layer 1"), ("llama", other_activation, "the MLP of layer 3"), ("mixtral", one_expert_less, "the MLP of layer 2"),
+    ("gemma2", post_norm_skipped, "attention of layer 2"), ("gemma2", soft_cap_forgotten, "attention of layer 1"), ("smollm3", head_repeated, "attention of layer 1"),
+    ("bloom", alibi_lost, "attention of layer 1"), ("gpt_oss", sinks_ignored, "attention of layer 2"), ("gemma4_small", other_activation, "the MLP of layer 3"),
+    ("llama", other_embedding, "the embedding"), ("llama", other_readout, "the final norm or the unembedding")]
 
 
-@pytest.mark.parametrize("fault, named", FAULTS, ids=[f.__name__ for f, _ in FAULTS])
-def test_a_broken_engine_is_named(tiny_models, battery, fault, named):
-    model = tiny_models["gemma3_window"]
+@pytest.mark.parametrize("kind, fault, named", FAULTS, ids=[f"{kind}-{f.__name__}" for kind, f, _ in FAULTS])
+def test_a_broken_engine_is_named(families, battery, kind, fault, named):
+    "With the layer, the part, and how large the difference is."
+    model = families[kind]
     net = Network(model); fault(net)
-    with pytest.raises(ProofError, match=named): prove(model, net, pairs_of(model, battery))
+    size = "" if "final norm" in named else r" differs by [\d.e-]+ of its length"
+    with pytest.raises(ProofError, match=named + size) as e: prove(model, net, pairs_of(model, battery))
+    assert "\n" not in str(e.value)
+    prove(model, Network(model), pairs_of(model, battery))   # what was broken was the engine alone
+
+
+def test_a_study_of_a_broken_engine_writes_nothing(tmp_path, battery, monkeypatch):
+    "One line with the layer and the part, exit 1, no file."
+    built = Network.__init__
+    def broken(self, model): built(self, model); rotation_skipped(self)
+    monkeypatch.setattr(Network, "__init__", broken)
+    zoo.save("llama", tmp_path/"llama")
+    status, said = cli.typed(f"study --model {tmp_path/'llama'} --battery {battery} --experiments 1,3 --out {tmp_path/'out'} --device cpu")
+    assert status == 1 and len(said.splitlines()) == 1 and "llama: the engine is not this model: attention of layer 1 differs by" in said, said
+    assert not (tmp_path/"out").exists() or not [p for p in (tmp_path/"out").rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("kind", ["gpt_neox", "cohere", "deepseek_v3", "gemma4_small", "gpt2", "opt", "biogpt", "falcon"])
+def test_what_a_family_lacks_is_not_asked_for(families, battery, kind):
+    "No middle between parallel blocks, no values where one latent key holds them, no keys where another layer's are read."
+    model = families[kind]
+    net = Network(model)
+    patches = [p for _, some in proof_sample(net, pairs_of(model, battery)) for p in some]
+    assert {p.site for p in patches} == {*net.anatomy.sites, "knockout"} and 2 * len(patches) >= ENOUGH
+    proof = prove(model, net, pairs_of(model, battery))
+    assert proof["largest"] < 1e-3 and proof["logits"] < 1e-3 and proof["floor"] < 1e-3
 
 
 def test_patches_are_held_too(tiny_models, battery, monkeypatch):
     "Runs may be right and patches wrong: rows that enter one layer late."
     from bizzaroworld import engine
     model, right = tiny_models["llama"], engine.state_of
-    monkeypatch.setattr(engine, "state_of", lambda p, n: right(Patch(p.site, min(p.layer + 1, n - 1), p.position, p.head, p.window), n))
+    monkeypatch.setattr(engine, "state_of", lambda p, n, *more: right(Patch(p.site, min(p.layer + 1, n - 1), p.position, p.head, p.window), n, *more))
     with pytest.raises(ProofError, match=r"of layer 0 at \w+.* differs by .* logits from the reference"): prove(model, Network(model), pairs_of(model, battery))
 
 
 def test_nothing_that_is_not_a_number_passes(tiny_models, battery):
     model = tiny_models["llama"]
-    net = Network(model); net.layers[2].ln2.eps = float("nan")
-    with pytest.raises(ProofError, match="MLP of layer 2 differs by inf"): prove(model, net, pairs_of(model, battery))
+    net = Network(model); net.layers[2].mlp.act_fn.forward = lambda x: x * float("nan")
+    with pytest.raises(ProofError, match="the MLP of layer 2 differs by inf"): prove(model, net, pairs_of(model, battery))
+
+
+@pytest.mark.parametrize("part, named", [("mlp.down_proj", "the MLP of layer 2"), ("self_attn.o_proj", "attention of layer 2"), ("input_layernorm", "attention of layer 2")])
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_a_model_that_overflows_is_not_called_a_wrong_engine(families, battery, monkeypatch, part, named, value):
+    "The model itself gives no numbers there: run, part and layer are named, and the engine is not blamed."
+    model, pairs = families["llama"], pairs_of(families["llama"], battery)
+    weight = model.plain.model.layers[2].get_submodule(part).weight
+    kept = weight.clone()
+    with torch.no_grad(): weight.view(-1)[0] = value
+    try:
+        with pytest.raises(OverflowError, match=f"the clean run of pair 0 overflows in {named}: .*; nothing was written") as e: prove(model, Network(model), pairs)
+        assert "engine" not in str(e.value)
+    finally:
+        with torch.no_grad(): weight.copy_(kept)
+
+
+def test_a_patch_that_overflows_is_not_called_a_wrong_engine(tiny_models, battery, monkeypatch):
+    from bizzaroworld import proof
+    model, right = tiny_models["llama"], proof.patch_rows
+    def odd(model, pair, patches, **words):
+        ld = right(model, pair, patches, **words).clone()
+        ld[[p.site == "mlp_out" for p in patches]] = float("nan")
+        return ld
+    monkeypatch.setattr(proof, "patch_rows", odd)
+    with pytest.raises(OverflowError, match=r"noising mlp_out of layer \d at \w+ on pair \d overflows in float32, in the model itself"): prove(model, Network(model), pairs_of(model, battery))
 
 
 def test_a_pair_without_swing_has_no_effect_and_the_others_do(tiny_models, tmp_path, monkeypatch):
