@@ -60,6 +60,9 @@ def _config(folder):
     text = config.get_text_config()
     for name in _SIZES:
         n = getattr(text, name, None)
+        if n is None and name == "num_attention_heads":
+            kind = (config.architectures or [config.model_type])[0]
+            raise InputError(f"{shown(kind, 60)} cannot be studied with this version: it has no attention heads (a state-space or recurrent model)")
         if type(n) is not int or not 0 < n < 1 << 31:
             raise InputError(f"config.json in {shown(folder)} says {name} = {shown(n, 40)}, which must be "
                              f"a whole number of at least 1: "
@@ -404,7 +407,7 @@ def _reference(model, tokenizer):
     logits, states = ({ids: both[i] for ids, both in said.items()} for i in (0, 1))
     for clean, corrupt, (start, _) in pairs:   # up to there the two prompts are one
         if start and _apart(logits[clean][:start], logits[corrupt][:start]) > 0.05:
-            raise InputError(f"this model ({shown(model.config.model_type)}) reads ahead: a token changes "
+            raise InputError(f"{type(model).__name__} reads ahead: a token changes "
                              f"what is said before it; use a causal language model")
     return Reference(pairs, logits, states)
 
