@@ -407,9 +407,7 @@ def _reference(model, tokenizer):
 # %% ../nbs/01_models.ipynb #c025
 class SelfTestError(RuntimeError):
     "A model failed one of its checks; the message names the fault."
-    def __init__(self, message, number=0, check="", fault=""):
-        super().__init__(message)
-        self.number, self.check, self.fault = number, check, fault
+    def __init__(self, message, number=0, fault=""): super().__init__(message); self.number, self.fault = number, fault
 
 def _wrap(plain, tokenizer, name, dtype, device):
     "The bridge around a copy of a plain model."
@@ -817,7 +815,7 @@ def self_test(
         worst, tolerance, fault = (0, tolerance, "") if note.startswith("not applicable") else check(probes, tolerance)
         if not worst <= tolerance:   # so that not-a-number fails
             raise SelfTestError(f"{model.study_name}: check {number} ({name}): {fault} (deviation {worst:.3g}, "
-                                f"allowed {tolerance:.3g})", number, name, fault)
+                                f"allowed {tolerance:.3g})", number, fault)
         rows.append(dict(number=number, check=name, worst=abs(worst), tolerance=abs(tolerance), passed=True, note=note))
     return pd.DataFrame(rows).sort_values("number", kind="stable", ignore_index=True)
 
@@ -829,9 +827,9 @@ def _named_model(model, about):
 
 def _reason(error, kind):
     "Why the bridge is not used, in one sentence."
-    if getattr(error, "fault", ""): return f"TransformerLens's bridge fails check {error.number} ({error.check}): {error.fault}"
+    if getattr(error, "fault", ""): return f"TransformerLens's bridge fails check {error.number}: {error.fault}"
     if "architecture" in str(error): return f"TransformerLens does not wrap {kind}"
-    return f"TransformerLens's bridge of {kind} does not run: {type(error).__name__}: {one_line(error)}"
+    return f"TransformerLens's bridge of {kind} does not run ({type(error).__name__})"
 
 def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check):
     "A model that can be patched: through the bridge where it passes the self-tests, else by hooks on its own modules."
