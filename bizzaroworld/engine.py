@@ -52,7 +52,7 @@ class Network(Readout):
         self.layers, self.blocks, self.unembed = self.prepared.layers, self.anatomy.blocks, self.prepared.head
         self.heads, self.kv_heads, self.d_model = self.anatomy.heads, self.anatomy.kv_heads, self.anatomy.d_model
         weight = self.unembed.weight
-        self.dtype, self.device = next(self.layers[0].parameters()).dtype, weight.device
+        self.dtype, self.device = weight.dtype, weight.device
         here = self.device.type == "cpu"   # a core works best on what its cache holds; a GPU has thousands of cores to feed
         self.budget, self.words = (1024, 1024) if here else (8192, 32768)   # tokens that go through a layer at once, vocabulary rows that are read at once
         self.memory, self.past = (1_500_000_000, 100_000_000) if here else (6_000_000_000, 2_000_000_000)   # bytes of unpatched runs that are kept, and of their keys and values that are copied, at once

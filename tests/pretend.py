@@ -1,7 +1,8 @@
-"""A GPU that is not there: tensors that say `cuda:0` and are computed by the processor.
+"""A GPU that is not there: tensors that say `cuda:0`, or `mps:0`, and are computed by the processor.
 
 A real GPU refuses to mix its tensors with the processor's; so do these, which is how code for a GPU is
-tested where there is none. They also count where the GPU would have to be waited for.
+tested where there is none. Apple's refuses float64 too, in the same words. They also count where the GPU
+would have to be waited for.
 """
 from collections import Counter
 from contextlib import contextmanager
@@ -12,21 +13,25 @@ from torch.utils._pytree import tree_flatten, tree_map
 aten = torch.ops.aten
 CROSSES = {aten.copy_.default, aten._to_copy.default}                      # from one device to another
 INDEXED = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default}   # a real GPU takes the processor's indices too
+NO_DOUBLE = "Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64. Please use float32 instead."
 WAITS = {aten._local_scalar_dense.default, aten.is_nonzero.default, aten.nonzero.default, aten.equal.default, aten._unique2.default, aten.masked_select.default}
 
 
 class There(torch.Tensor):
     "A tensor that says it is on a GPU."
     waits = Counter()
+    kind = "cuda"   # or "mps": which one is not there
 
     @staticmethod
     def __new__(cls, here):
         return torch.Tensor._make_wrapper_subclass(cls, here.size(), strides=here.stride(), storage_offset=here.storage_offset(), dtype=here.dtype, device="meta")   # what PyTorch's own code sees: it has no guard for a GPU here
 
-    def __init__(self, here): self.here = here
+    def __init__(self, here):
+        if There.kind == "mps" and here.dtype in (torch.float64, torch.complex128): raise TypeError(NO_DOUBLE)
+        self.here = here
 
-    device = property(lambda self: torch.device("cuda:0"))
-    is_cuda, is_cpu = property(lambda self: True), property(lambda self: False)
+    device = property(lambda self: torch.device(f"{There.kind}:0"))
+    is_cuda, is_mps, is_cpu = (property(lambda self, kind=kind: There.kind == kind) for kind in ("cuda", "mps", "cpu"))
 
     def __repr__(self): return f"There({self.here})"
 
@@ -36,11 +41,11 @@ class There(torch.Tensor):
         tensors = [t for t in tree_flatten((args, kwargs))[0] if isinstance(t, torch.Tensor)]
         if any(type(t) is not There and t.device.type == "meta" for t in tensors): raise RuntimeError(f"{func}: PyTorch itself made a tensor on the GPU that is not there: it has no numbers")
         if func not in CROSSES | INDEXED and any(type(t) is not There and t.dim() for t in tensors):
-            raise RuntimeError(f"{func}: expected all tensors to be on the same device, cuda:0, but found at least one on cpu")
+            raise RuntimeError(f"{func}: expected all tensors to be on the same device, {There.kind}:0, but found at least one on cpu")
         if func in INDEXED and type(args[0]) is not There: raise RuntimeError(f"{func}: a tensor of the processor indexed by a GPU's")
         if func in INDEXED and func is not aten.index.Tensor and type(args[2]) is not There and args[2].dim(): raise RuntimeError(f"{func}: the processor's values put into a GPU's tensor")
         goes = torch.device(kwargs["device"]).type if kwargs.get("device") is not None else None
-        if goes == "cuda": kwargs["device"] = torch.device("cpu")
+        if goes == There.kind: kwargs["device"] = torch.device("cpu")
         leaves = goes == "cpu" or (func is aten.copy_.default and type(args[0]) is not There)
         fetched = func in INDEXED and any(type(t) is not There and t.numel() > 1 for t in tensors)   # the processor's indices are sent at once
         if func in WAITS or leaves or fetched: cls.waits[str(func)] += 1
@@ -55,7 +60,7 @@ class Factories(TorchFunctionMode):
     "What is made on, or sent to, the GPU that is not there."
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = dict(kwargs or {})
-        on = lambda d: isinstance(d, (str, torch.device)) and torch.device(d).type == "cuda"
+        on = lambda d: isinstance(d, (str, torch.device)) and torch.device(d).type == There.kind
         name = getattr(func, "__name__", "")
         if args and isinstance(args[0], There):
             if name in ("__getitem__", "__setitem__"):   # PyTorch would make the index on the device that it sees
@@ -63,7 +68,7 @@ class Factories(TorchFunctionMode):
                 args = (args[0], tuple(torch.tensor(i) if isinstance(i, list) else i for i in index), *args[2:])
             if name == "__setitem__" and not isinstance(args[2], torch.Tensor): args = (*args[:2], There(torch.tensor(args[2], dtype=args[0].dtype)))
             if name == "tolist": There.waits[name] += 1; return args[0].here.tolist()
-            if name in ("numpy", "__array__"): raise TypeError("can't convert cuda:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
+            if name in ("numpy", "__array__"): raise TypeError(f"can't convert {There.kind}:0 device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host memory first.")
         if name == "to" and any(on(d) for d in [*args[1:], kwargs.get("device")]):
             if isinstance(args[0], There): rest = [a for a in args[1:] if not on(a)]; kwargs.pop("device", None); return func(args[0], *rest, **kwargs) if rest or set(kwargs) - {"non_blocking"} else args[0]
             rest = [a for a in args[1:] if not on(a)]; kwargs.pop("device", None); waiting = kwargs.pop("non_blocking", False)
@@ -88,7 +93,10 @@ def move(model):
 
 
 @contextmanager
-def gpu():
-    "Within it, `cuda` is this one."
+def gpu(kind="cuda"):
+    "Within it, `cuda` (or `mps`) is this one."
     There.waits.clear()
-    with Factories(): yield There.waits
+    was, There.kind = There.kind, kind
+    try:
+        with Factories(): yield There.waits
+    finally: There.kind = was

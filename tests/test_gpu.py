@@ -4,7 +4,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 import pandas as pd
 import pytest, torch
-from bizzaroworld import circuit, experiments, study
+from bizzaroworld import circuit, experiments, knowledge, lens, routing, study
 from bizzaroworld.bench import random_pairs, study_patches
 from bizzaroworld.engine import Network, patch_all
 from conftest import SHAPE, tiny_model
@@ -55,6 +55,36 @@ def test_nothing_is_waited_for_inside_a_sweep(kind):
         found.append(dict(waits))
     assert found[0] and all(f == found[0] for f in found), found
     assert sum(found[0].values()) < 10
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_apples_gpu_is_asked_for_no_float64(kind, monkeypatch):
+    "Patches, lens and the tables of routes on a device that refuses it: the same numbers."
+    pairs, here = some_pairs(), network(kind, there=False)
+    patches = study_patches(here) + [p for _, p in experiments.routes_of(here)]
+    heads = [(0, 1), (1, 0)]
+    def numbers(net):
+        runs = routing.pair_runs(net, pairs)
+        return dict(patches=pd.DataFrame(patch_all(net, pairs, patches).ld.flatten(0, -2).cpu().numpy()), baselines=knowledge.baselines(net, pairs),
+            lens=lens.lens(net, pairs, name="m", runs=runs), attention=routing.attention_to_entity(net, pairs, runs=runs),
+            attribution=routing.direct_logit_attribution(net, pairs, runs=runs), paths=routing.path_patching(net, pairs, heads, runs=runs))
+    with torch.inference_mode(): wanted = numbers(here)
+    with gpu("mps") as waits, torch.inference_mode():
+        net = network(kind, there=True)
+        assert net.device.type == "mps"
+        got = numbers(net)
+    assert waits
+    for name, table in wanted.items(): pd.testing.assert_frame_equal(got[name], table, rtol=1e-3, atol=1e-4, obj=name)
+
+
+def test_the_pretended_apple_gpu_refuses_float64():
+    with gpu("mps"):
+        there = torch.ones(3).to("mps")
+        assert there.device.type == "mps" and there.is_mps and not there.is_cuda
+        for wide in (lambda: there.double(), lambda: there.to(torch.float64), lambda: torch.zeros(2, dtype=torch.float64, device="mps"),
+                lambda: torch.ones(2, dtype=torch.float64).to("mps"), lambda: torch.tensor([1.0], dtype=torch.double).to("mps")):
+            with pytest.raises(TypeError, match="doesn't support float64"): wide()
+        assert there.cpu().double().dtype == torch.float64
 
 
 def test_the_pretence_can_fail():

@@ -48,7 +48,8 @@ def test_the_parts_sum_to_ld(tiny_models, kind):
     for run, tokens in (("clean", "clean_tokens"), ("corrupt", "corrupt_tokens")):
         final = Runs(net, [getattr(p, tokens) for p in pairs]).final()
         logits = net.readout(final, torch.tensor([target_ids(p) for p in pairs])).double()
-        if net.softcap: logits = net.softcap * torch.atanh(logits / net.softcap)
+        cap = getattr(model.original_model.config, "final_logit_softcapping", None)
+        if cap: logits = cap * torch.atanh(logits / cap)
         np.testing.assert_allclose(total[run].to_numpy(), (logits[:, 0] - logits[:, 1]).detach().numpy(), atol=1e-3)
 
 
@@ -59,14 +60,14 @@ def test_a_heads_part_is_what_its_removal_takes(tiny_models, kind):
     pair = some_pairs(model, seed=8, n=1)[0]
     table = routing.direct_logit_attribution(net, [pair]).query("run == 'clean' and component == 'head'")
     _, cache = model.run_with_cache(torch.tensor([list(pair.clean_tokens)]))
-    block = net.layers[2]
+    layer, one = net.layers[2], kind.startswith("gemma")   # Gemma's norms scale by 1 + weight
     v = cache["blocks.2.attn.hook_v"][0].reshape(len(pair.clean_tokens), -1, 8)
     group = 4 // v.shape[1]
-    u = (net.unembed.weight[pair.clean_target_id] - net.unembed.weight[pair.corrupt_target_id]) * net.norm.weight / cache["ln_final.hook_scale"][0, -1]
-    if block.ln1_post: u = u * block.ln1_post.weight / cache["blocks.2.ln1_post.hook_scale"][0, -1]
+    u = (net.unembed.weight[pair.clean_target_id] - net.unembed.weight[pair.corrupt_target_id]) * (net.prepared.tops[0].weight + one) / cache["ln_final.hook_scale"][0, -1]
+    if kind.startswith("gemma3"): u = u * (layer.post_attention_layernorm.weight + one) / cache["blocks.2.ln1_post.hook_scale"][0, -1]
     for head in range(4):
         weight = cache["blocks.2.attn.hook_pattern"][0, head, -1, slice(*pair.entity_span)]
-        wrote = block.o.weight[:, head * 8:(head + 1) * 8] @ (weight @ v[slice(*pair.entity_span), head // group])
+        wrote = layer.self_attn.o_proj.weight[:, head * 8:(head + 1) * 8] @ (weight @ v[slice(*pair.entity_span), head // group])
         ours = float(table.query(f"layer == 2 and head == {head} and source == 'entity'").contribution.iloc[0])
         assert abs(float(u @ wrote) - ours) < 1e-3, (kind, head)
 
@@ -149,7 +150,7 @@ def test_paths_equal_hooks(tiny_models, kind):
     model, net = tiny_models[kind], Network(tiny_models[kind])
     pairs = some_pairs(model, seed=11, n=2)
     table = routing.path_patching(net, pairs, [(0, 1), (2, 3)], budget=7)
-    kv = len(net.layers[0].k.weight) // 8
+    kv = net.kv_heads[0]
     assert len(table) == 2 * 2 * 2 * (2 * 1 + (3 + 1) * (4 + 4 * kv))   # pair, direction, named or random; final, then later layers' receivers
     worst = 0
     for row in random.Random(0).sample(list(table.itertuples()), 50):
