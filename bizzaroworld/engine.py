@@ -287,7 +287,7 @@ def run_layer(
         return tuple(t.transpose(1, 2) for t in (give or own)(keys.transpose(1, 2), values.transpose(1, 2)))
     if block.shares is not None and z is None:
         shared = tuple(t.transpose(1, 2) for t in shared or (rows.past(runs.k[level]), rows.past(runs.v[level])))
-    args, kwargs = runs.arguments.of(level, x, Keys(hand, rows.alike or 0), Shared(shared), rows.base, rows.position, rows.seen, rows.alike, knocked)
+    args, kwargs = runs.arguments.of(level, x, Keys(hand, rows.alike or 0, net.anatomy.repeats), Shared(shared), rows.base, rows.position, rows.seen, rows.alike, knocked)
     with tapped(tap, sites), net.prepared.given(z):
         try: out = net.layers[level](*args, **kwargs)
         except Stop: return None

@@ -65,7 +65,7 @@ def _attention(module, query, key, value, attention_mask, *args, **kwargs):
     query = _tap("q", level, query.transpose(1, 2)).transpose(1, 2)
     _tap("keys", level, key); _tap("values", level, value)
     z, weights = _own_attention(module)(module, query, key, value, attention_mask, *args, **kwargs)
-    _tap("pattern", level, weights)
+    _tap("pattern", level, weights); _tap("attended", level, z)
     return z, weights
 
 AttentionInterface.register(NAME, _attention)
@@ -74,8 +74,11 @@ AttentionMaskInterface.register(NAME, eager_mask)   # else no mask is made under
 # %% ../nbs/00b_families.ipynb #f012
 class Keys(DynamicCache):
     "A cache that asks: `give(layer, keys, values)` returns all keys and values that the layer sees, `[row, head, token, d_head]`."
-    def __init__(self, give, past=0): super().__init__(); self.give, self.past = give, past   # `past`: how many tokens came before, for those who ask
-    def update(self, keys, values, layer, *args, **kwargs): return self.give(layer, keys, values)
+    def __init__(self, give, past=0, repeats=1): super().__init__(); self.give, self.past, self.repeats = give, past, repeats   # `past`: how many tokens came before, for those who ask
+    def update(self, keys, values, layer, *args, **kwargs):
+        if self.repeats == 1: return self.give(layer, keys, values)
+        found = self.give(layer, keys[:, ::self.repeats], values[:, ::self.repeats])   # Falcon hands over one key for each query head
+        return tuple(x.repeat_interleave(self.repeats, 1) for x in found)
     def get_seq_length(self, *args, **kwargs): return self.past
     def get_mask_sizes(self, query, *args, **kwargs): return (query if isinstance(query, int) else len(query)) + self.past, 0
 
@@ -185,6 +188,17 @@ def _added(pre, post, done):
             group, numbers, _ = min(fits, key=lambda t: (sum(abs(c - 1) for c in t[1]) > 1e-2, t[2]))
             return [names[i] for i in group], numbers
 
+def _normed_sums(pre, post, done):
+    "The same where each sum is normed before it goes on: names of the two parts, or None."
+    found = _candidates(done, pre.shape)
+    fed = {n: x.reshape(pre.shape) for what, n, _, x in done if what == "in" and isinstance(x, torch.Tensor) and x.numel() == pre.numel()}
+    def added(start, skip, names): return next((n for n in names if torch.allclose(start + found[n], skip, rtol=1e-4, atol=1e-4 * float(skip.abs().max()))), None)
+    ends = [n for n, x in found.items() if n in fed and torch.equal(x, post)]
+    for norm in (n for n in found if n in fed and n not in ends):
+        first = added(pre, fed[norm], [n for n in found if n not in (norm, *ends)])
+        second = next((m for e in ends if (m := added(found[norm], fed[e], [n for n in found if n not in (first, norm, e)]))), None)
+        if first and second: return [first, second]
+
 # %% ../nbs/00b_families.ipynb #f018
 @dataclass(frozen=True)
 class Block:
@@ -196,14 +210,16 @@ class Block:
     attn_scale:float=1.0
     mlp_scale:float=1.0
     stream:float=1.0 # what the whole sum is multiplied by
+    post:bool=False # the sums are normed, skip path and all, after attention and after the MLP (OPT-350M)
     more:bool=False # something else is added too, by the token's own identity
     parallel:bool=False # attention and MLP read the same stream: there is no `resid_mid`
     query:str="" # how queries are reached: `function`, the name of a method, or not at all
     returns:int=0 # attention can be left out: it returns a tuple of so many, the first from its output projection; 0 where it does more
+    normed:bool=False # something stands between the heads and the output projection: a head's `z` depends on the other heads
     shares:int|None=None # the layer whose keys and values it reads instead of its own
 
     @property
-    def additive(self): "The layer's output is its input and the two contributions."; return self.stream == 1 and not self.more
+    def additive(self): "The layer's output is its input and the two contributions."; return self.stream == 1 and not self.more and not self.post
 
 def unknown(model, what):
     "The refusal of a model of which something is not known."
@@ -228,6 +244,8 @@ def _block(model, layer, level, watch, attn):
     "The record of a layer, from what was seen of it; whether it is parallel is found later."
     done, module = watch.done[level], layer.get_submodule(attn)
     added, out = _added(watch.into[level], watch.out[level], done), _projection(done, attn)
+    sums = None if added else _normed_sums(watch.into[level], watch.out[level], done)
+    if sums: added = sums, [1.0, 1.0, 1.0]
     if not added: raise unknown(model, f"what layer {level} adds to its residual stream was not found")
     if out is None: raise unknown(model, f"the output projection of attention in layer {level} was not found")
     names, (stream, *scales) = added
@@ -236,7 +254,7 @@ def _block(model, layer, level, watch, attn):
     scales = [1.0 if abs(s / stream - 1) < 1e-3 else s / stream for s in scales]   # the whole sum may be multiplied, too
     whole, end = (next(x for what, n, _, x in done if (what, n) == ("out", name)) for name in (attn, out))
     plain = torch.equal(_first(whole).reshape(end.shape), end) and isinstance(whole, tuple)
-    return Block(attn, *names[:2], out, *scales[:2], stream=stream, more=len(names) > 2, query=_query(module), returns=len(whole) if plain else 0)
+    return Block(attn, *names[:2], out, *scales[:2], stream=stream, post=bool(sums), more=len(names) > 2, query=_query(module), returns=len(whole) if plain else 0)
 
 # %% ../nbs/00b_families.ipynb #f022
 @dataclass(frozen=True)
@@ -276,6 +294,7 @@ class Anatomy:
     together:bool # rows of different lengths may be computed at once
     heads:int # query heads of each layer
     kv_heads:tuple # key/value heads of each layer; 0 where it reads another layer's
+    repeats:int # how many of the keys that a layer hands over, side by side, are one and the same
     latent:bool # the cache holds one latent key for all heads, of which keys and values are made
     d_model:int
 
@@ -303,15 +322,24 @@ class _Asked(Keys):
 
 SIZES = ((2, 7), (3, 11))   # rows and tokens of the two forwards
 
+def _hybrid(model):
+    "Which of its layers are no attention, as its configuration says."
+    config = model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or []
+    odd = next((l for l, kind in enumerate(kinds) if kind not in ("full_attention", "sliding_attention", "chunked_attention", "attention")), None)
+    return None if odd is None else f"layer {odd} is no attention over all tokens ({kinds[odd]})"
+
 def _look(model, layers, size):
     "One forward pass of random tokens, watched."
     watch, generator = _Watch(layers), torch.Generator().manual_seed(0)
     words = torch.randint(0, model.config.get_text_config().vocab_size, size, generator=generator).to(model.device)
-    def see(site, level, x): watch.seen[site, level] = x
+    def see(site, level, x):
+        if (site, level) in watch.seen and site == "pattern": raise unknown(model, f"attention is computed more than once in layer {level}")
+        watch.seen[site, level] = x
     with watch.watch(model), torch.no_grad(), tapped(see):
         try: watch.final = body_of(model)(words, past_key_values=_Asked(watch), use_cache=True)[0]
         except InputError: raise
-        except Exception as e: raise unknown(model, f"it does not run with a cache of keys and values ({type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''})") from e
+        except Exception as e: raise unknown(model, _hybrid(model) or f"it does not run with a cache of keys and values ({type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''})") from e
     return watch
 
 def _wide(model, layers, watch):
@@ -371,6 +399,22 @@ def _is_parallel(layer, level, block, watch):
         with hooked(hooks), torch.no_grad(): layer(*args, **kwargs)
     return torch.allclose(*seen, rtol=1e-4, atol=1e-5 * float(seen[0].abs().max()))
 
+def _repeats(keys, values):
+    "How many heads side by side have the same keys and values."
+    count = keys.shape[1]
+    alike = lambda x, n: bool((x.unflatten(1, (-1, n)) == x.unflatten(1, (-1, n))[:, :, :1]).all())
+    return max(n for n in range(1, count + 1) if count % n == 0 and alike(keys, n) and alike(values, n))
+
+def _made(seen, kept):
+    "Whether the keys that are seen are made of what is kept, not the same or its repetition."
+    return seen.shape[-1] != kept.shape[-1] or not torch.equal(seen[:, 0], kept[:, 0])
+
+def _normed(watch, level, block):
+    "Whether what the heads give is not what the output projection is handed."
+    into = next(x for what, n, _, x in watch.done[level] if (what, n) == ("in", block.out))
+    alone = watch.seen.get(("attended", level))
+    return alone is not None and not torch.equal(alone.reshape(into.shape), into)
+
 def anatomy(
     model, # from `prepared`
 )->Anatomy: # raises `InputError` with the class and the part that is unknown
@@ -380,14 +424,15 @@ def anatomy(
     attn = _checked(model, layers, watch)
     wide = _wide(model, layers, watch)
     blocks = [_block(model, layer, l, wide, attn[l]) for l, layer in enumerate(layers)]
-    blocks = [Block(**{**vars(b), "parallel": _is_parallel(layers[l], l, b, watch), "shares": _source(l, watch)}) for l, b in enumerate(blocks)]
+    blocks = [Block(**{**vars(b), "parallel": _is_parallel(layers[l], l, b, watch), "shares": _source(l, watch), "normed": _normed(watch, l, b)}) for l, b in enumerate(blocks)]
     rules = tuple(_rules(model, watch, other, l) for l in range(len(layers)))
     heads = {_heads(layers[l], b, watch, l) for l, b in enumerate(blocks)}
     if len(heads) > 1: raise unknown(model, f"its layers have different numbers of heads {sorted(heads)}")
     fixed = not watch.counts and all(b.query == "function" for b in blocks) and all(r is None or r.rows is not None and r.each == 1 or (r.query is None and r.key is None) for rs in rules for r in rs)
-    kv = tuple(watch.keyed[l][1].shape[1] if l in watch.keyed else 0 for l in range(len(layers)))
-    latent = any(watch.seen["keys", l].shape != k.shape for l, (_, k, _) in watch.keyed.items() if ("keys", l) in watch.seen)
-    return Anatomy(where, tuple(blocks), rules, _top(model, layers, watch), fixed, heads.pop(), kv, latent, watch.into[0].shape[-1])
+    repeats = min(_repeats(*kv) for _, *kv in watch.keyed.values())
+    kv = tuple(watch.keyed[l][1].shape[1] // repeats if l in watch.keyed else 0 for l in range(len(layers)))
+    latent = any(_made(watch.seen["keys", l], k) for l, (_, k, _) in watch.keyed.items() if ("keys", l) in watch.seen)
+    return Anatomy(where, tuple(blocks), rules, _top(model, layers, watch), fixed, heads.pop(), kv, repeats, latent, watch.into[0].shape[-1])
 
 # %% ../nbs/00b_families.ipynb #f030
 def _rules(model, one, other, level):
@@ -417,7 +462,9 @@ def _through_tap(site, level, scale=1.0):
         if not wanted(site): return None
         y = _first(out)
         x = y.reshape(_now.pre.shape)   # some mixtures have laid all tokens side by side
-        new = _tap(site, level, x * scale if scale != 1 else x)
+        x = x * scale if scale != 1 else x
+        new = _tap(site, level, x)
+        if new is x: return None
         new = (new / scale if scale != 1 else new).reshape(y.shape)
         return (new, *out[1:]) if isinstance(out, tuple) else new
     return hook
@@ -546,7 +593,9 @@ class Prepared:
         def top(x): return unembed(x) if getattr(_now, "raw", None) is None else _now.raw
         base.forward, head.forward = body, top
         x = torch.linspace(-3, 3, 8, device=head.weight.device)[None, None]
-        with torch.no_grad(): self.scaled = not torch.equal(self.finish(x), x)
+        try:
+            with torch.no_grad(): self.scaled = not torch.equal(self.finish(x), x)
+        except RuntimeError as e: raise unknown(self.model, "its readout is more than a norm and one matrix") from e
 
     def norm(self, x):
         "What the unembedding reads, from the stream after the last layer."
@@ -568,4 +617,4 @@ class Prepared:
 
     def __call__(self, tokens, give=unchanged, **options):
         "The layers' run on `[row, token]`, through this thread's tap; what the unembedding reads."
-        return body_of(self.model)(tokens, past_key_values=Keys(give), use_cache=True, **options)[0]
+        return body_of(self.model)(tokens, past_key_values=Keys(give, repeats=self.anatomy.repeats), use_cache=True, **options)[0]

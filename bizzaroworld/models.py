@@ -60,6 +60,9 @@ def _config(folder):
     text = config.get_text_config()
     for name in _SIZES:
         n = getattr(text, name, None)
+        if n is None and name == "num_attention_heads":
+            kind = (config.architectures or [config.model_type])[0]
+            raise InputError(f"{shown(kind, 60)} cannot be studied with this version: it has no attention heads (a state-space or recurrent model)")
         if type(n) is not int or not 0 < n < 1 << 31:
             raise InputError(f"config.json in {shown(folder)} says {name} = {shown(n, 40)}, which must be "
                              f"a whole number of at least 1: "
@@ -322,6 +325,10 @@ def _check_loaded(model, report, folder, dtype):
                          f"{'not-a-number' if torch.isnan(ends).any() else 'infinity'}: get a whole checkpoint")
 
 # %% ../nbs/01_models.ipynb #w107
+def _attention(config):
+    "The attention to load with: the one that writes its arithmetic out; but of Falcon's with ALiBi that one adds the bias twice (transformers 5.23)."
+    return "sdpa" if config.model_type == "falcon" and config.alibi else "eager"
+
 def _plain_model(place, local, config, dtype, device):
     "The plain Hugging Face model, text only, ready to run."
     folder = str(place if local else hub_folder(place))
@@ -329,7 +336,7 @@ def _plain_model(place, local, config, dtype, device):
     _check_shapes(kind, config, folder, keys)
     extra = dict(key_mapping=keys) if keys else {}
     model, report = _fetch(kind.from_pretrained, folder, True, config=config, dtype=dtype,
-        attn_implementation="eager", use_safetensors=True, output_loading_info=True, **extra)
+        attn_implementation=_attention(config), use_safetensors=True, output_loading_info=True, **extra)
     _check_loaded(model, report, folder, dtype)
     if not model.config.architectures: model.config.architectures = [type(model).__name__]
     return model.to(device).eval().requires_grad_(False)
@@ -400,7 +407,7 @@ def _reference(model, tokenizer):
     logits, states = ({ids: both[i] for ids, both in said.items()} for i in (0, 1))
     for clean, corrupt, (start, _) in pairs:   # up to there the two prompts are one
         if start and _apart(logits[clean][:start], logits[corrupt][:start]) > 0.05:
-            raise InputError(f"this model ({shown(model.config.model_type)}) reads ahead: a token changes "
+            raise InputError(f"{type(model).__name__} reads ahead: a token changes "
                              f"what is said before it; use a causal language model")
     return Reference(pairs, logits, states)
 

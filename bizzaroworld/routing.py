@@ -6,7 +6,7 @@
 __all__ = ['RUNS', 'SOURCES', 'RECEIVERS', 'pair_runs', 'last_of', 'final_pattern', 'tidy', 'spots', 'attention_to_entity',
            'head_patterns', 'frozen', 'back_through', 'final_factor', 'logit_direction', 'shrunk', 'into_heads',
            'head_contributions', 'own_parts', 'direct_logit_attribution', 'senders', 'sent', 'through_query',
-           'through_keys', 'climb', 'receive', 'follow', 'path_patching']
+           'through_keys', 'climb', 'receive', 'follow', 'normed', 'path_patching']
 
 # %% ../nbs/05b_routing.ipynb #c002
 import numpy as np
@@ -165,6 +165,7 @@ def logit_direction(
 # %% ../nbs/05b_routing.ipynb #c031
 def shrunk(net):
     "What becomes of a number that is added in each layer, on its way to the last residual stream; then of one in the embedding."
+    if any(b.post for b in net.blocks): raise InputError(f"{type(net.prepared.model).__name__} norms its whole residual stream in each layer: no part of it reaches the end as it was")
     stream = torch.tensor([b.stream for b in net.blocks] + [1.0], dtype=torch.double)
     kept = stream.flip(0).cumprod(0).flip(0).tolist()
     return kept[:-1], kept[0]
@@ -306,9 +307,9 @@ def through_keys(
     change:Float[torch.Tensor, "row token d_model"],
     patched, # `[row, token]`: which of the tokens are patched
     kind:str, # `k` or `v`
-)->Float[torch.Tensor, "row kv_head token d_model"]:
+)->tuple: # streams `[row, kv_head, token, d_model]`; the keys and the values `[row, kv_head, token, kv_head, d_head]` that they saw
     "The residual stream after the layer where one key/value head's keys, or values, at the patched tokens have seen the change."
-    net, runs, found, out = rows.net, rows.runs, [], []
+    net, runs, found, out, new = rows.net, rows.runs, [], [], []
     pre, last = rows.of(runs.pre[level]), level == len(net.layers) - 1
     def take(keys, values): found.extend((keys, values)); raise Stop
     run_layer(rows, level, pre + change, give=take)
@@ -319,7 +320,8 @@ def through_keys(
         for which in ((0, 1) if net.anatomy.latent else ("kv".index(kind),)): both[which][row, token, head] = found[which][row, token, head]
         whole = tuple(seen.with_own(store[level], own, rows.position) for store, own in zip((runs.k, runs.v), both))
         out.append(run_layer(seen, level, x, give=lambda keys, values: whole))
-    return torch.stack(out, 1)
+        new.append(both)
+    return torch.stack(out, 1), [torch.stack(some, 1) for some in zip(*new)]
 
 # %% ../nbs/05b_routing.ipynb #c049
 def climb(
@@ -341,7 +343,10 @@ def climb(
     for level in range(below[0], len(net.layers)):
         if level in entries:
             under.x[done:(stop := done + len(entries[level][0]))] = entries[level][0]
-            under.entered(plan, done, stop, level); done = stop
+            under.entered(plan, done, stop, level)
+            if level - 1 in under.carried and len(entries[level]) > 2:   # a later layer reads these keys and values again
+                for own, keys in zip(under.carried[level - 1], entries[level][2]): own[done:stop] = keys
+            done = stop
         size = under.step(plan, level, done, size)
     return torch.cat([under.x[:, -1], *ends])
 
@@ -353,13 +358,15 @@ def receive(rows, kind, layer, change, patched, budget):
     by = lambda level, some: change[some] * (kept[layer[some]] / kept[level]).to(change.dtype)[:, None, None].to(change.device)
     every = torch.arange(len(layer))
     if kind == "final": return runs.final()[rows.base] + by(-1, every)[:, -1], [(row, None, None) for row in every.tolist()]
-    entries, paths = {}, []
+    entries, paths, again = {}, [], {b.shares for b in net.blocks}
     for level in range(int(layer.min()) + 1, len(net.layers)):
         mine = (layer < level).nonzero()[:, 0]
         if kind != "q" and not net.kv_heads[level]: continue   # it reads another layer's keys
-        if kind == "q": x = through_query(rows.some(mine), level, by(level, mine))
-        else: x = through_keys(rows.some(mine), level, by(level, mine), patched[mine], kind)
-        entries[level + 1] = x.flatten(0, 1), rows.runs_of[mine].repeat_interleave(x.shape[1])
+        if kind == "q": x, more = through_query(rows.some(mine), level, by(level, mine)), []
+        else:
+            x, keys = through_keys(rows.some(mine), level, by(level, mine), patched[mine], kind)
+            more = [[k.flatten(0, 1) for k in keys]] if level in again else []
+        entries[level + 1] = x.flatten(0, 1), rows.runs_of[mine].repeat_interleave(x.shape[1]), *more
         paths += [(row, level, head) for row in mine.tolist() for head in range(x.shape[1])]
     if not paths: return runs.pre[-1].new_empty(0, net.d_model), []   # senders of the last layer
     return climb(runs, entries, budget=budget), paths
@@ -385,6 +392,10 @@ def follow(net, runs, pairs, who, kind, place, budget):
 
 
 # %% ../nbs/05b_routing.ipynb #c054
+def normed(net):
+    "Whether heads are normed together: no head can be given its new output alone."
+    return any(b.normed for b in net.blocks)
+
 def _check(net, heads, receivers):
     "Refuse senders and receivers that are not there, before anything is computed."
     n_layers, n_heads = len(net.layers), net.heads
@@ -393,6 +404,7 @@ def _check(net, heads, receivers):
     odd = [r for r in receivers if r not in RECEIVERS]
     lacks = [r for r in receivers if r in ("q", "k", "v") and r not in net.anatomy.sites]
     if lacks: raise InputError(f"{type(net.prepared.model).__name__} has no {lacks[0]} of each head to receive")
+    if "q" in receivers and normed(net): raise InputError(f"heads of {type(net.prepared.model).__name__} are normed together: a path into one query changes them all")
     if odd or not receivers: raise InputError(f"unknown receiver {odd[0] if odd else receivers!r}: use {', '.join(RECEIVERS)}")
 
 # %% ../nbs/05b_routing.ipynb #c055
@@ -419,7 +431,7 @@ def path_patching(
     budget:int=1024, # tokens that go through a layer at once
 )->pd.DataFrame: # `battery_idx, category, direction, sender_layer, sender_head, position, receiver, layer, head, control, ld_patched, effect`
     "The effect of each sender along each single edge to a later receiver, and of random senders along the same edges."
-    if receivers is None: receivers = [r for r in RECEIVERS if r == "final" or r in net.anatomy.sites]
+    if receivers is None: receivers = [r for r in RECEIVERS if r == "final" or r in net.anatomy.sites and not (r == "q" and normed(net))]
     _check(net, heads, receivers)
     runs = runs or pair_runs(net, pairs)
     who = senders(pairs, heads, net.heads, directions=directions, random=random, seed=seed)

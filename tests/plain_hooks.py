@@ -6,7 +6,7 @@
 - `resid_pre`, `resid_post`: input and output of the decoder layer.
 - `attn_out`, `mlp_out`: what is added to the stream, after norms and multipliers; a mixture's router is part of `mlp_out`.
 - `resid_mid`: the stream between them; parallel blocks have none. What the layer still adds (per-layer embeddings) stays its own.
-- `z` of a head: what attention hands to the output projection (BitNet: to the norm before it).
+- `z` of a head: what the output projection is handed (in BitNet after a norm over all heads).
 - `q`, `k`, `v` of a head: its whole vector at a token. The other run's vector before the rotation is put in: the position is the same, so the rotated ones agree.
   Where norms see all heads together (OLMo 2), it is taken after them. A latent key is one for all heads, and the values are made of it: it is `k`, and there is no `v`.
   A layer that reads the keys and values of a layer before it (Gemma 4) has none of its own; those of the layer before are patched for both.
@@ -29,7 +29,6 @@ class Record:
     layout:str="apart" # how heads lie in these outputs, a key of `LAYOUTS`
     parallel:bool=False # attention and MLP read the same stream
     multiplier:str="" # of the config: what comes out is multiplied by it before it is added
-    skip:str="" # its output is what attention is added to, where that is not the layer's input
     additive:bool=True # resid_pre + attn_out + mlp_out = resid_post
     own_token:bool=False # the token's embedding enters each layer by a second road
 
@@ -59,7 +58,6 @@ RECORDS = {
     "opt": Record(**OPT, layers="model.decoder.layers"),
     "opt_350m": Record(**OPT, layers="model.decoder.layers", additive=False),   # norms of the sum
     "bloom": fused("self_attention.query_key_value", "by head", **BLOOM),
-    "bloom_post_norm": fused("self_attention.query_key_value", "by head", **BLOOM, skip="input_layernorm", additive=False),
     "falcon": fused("self_attention.query_key_value", "blocks", **FALCON, parallel=True),
     "falcon_alibi": fused("self_attention.query_key_value", "by head", **FALCON),
     "falcon_new": fused("self_attention.query_key_value", "by group", **FALCON, parallel=True),
@@ -78,24 +76,20 @@ RECORDS = {
     "mpt": fused("attn.Wqkv", "blocks", layers="transformer.blocks", attention="attn", attn="attn", z="attn.out_proj", mlp="ffn.down_proj"),
     "xglm": Record(**OPT), "biogpt": Record(**OPT, layers="biogpt.layers"),
     "persimmon": fused("self_attn.query_key_value", "by head", z="self_attn.dense"),
-    **dict.fromkeys(["ernie4_5", "seed_oss", "arcee", "helium", "hunyuan", "jais2", "apertus", "dots1", "qwen2_moe", "glm", "ministral", "phimoe"], LLAMA),
+    **dict.fromkeys(["ernie4_5", "seed_oss", "arcee", "helium", "hunyuan", "jais2", "apertus", "dots1", "qwen2_moe", "glm", "ministral", "phimoe", "bitnet", "vaultgemma", "nanochat"], LLAMA),
     "exaone4": Record(**POST_NORM),
-    "bitnet": Record(z="self_attn.attn_sub_norm"),
     "granitemoe": Record(mlp="block_sparse_moe", **TIMES),
     "olmoe": Record(**WHOLE_NORM),
     "llama4": Record(mlp="feed_forward"),
     "gpt_bigcode": fused("attn.c_attn", "blocks", **GPT, z="attn.c_proj"),
-    "diffllama": Record(layout="differential"),   # two maps a head: z has half as many heads, twice as wide
 }
 
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z", "q", "k", "v", "knockout")
 
-LACKS = dict(latent=("v",), differential=("q", "k", "v"))   # of the layout
-
 def sites_of(family):
     "The sites that a family has."
     record = RECORDS[family]
-    return tuple(s for s in SITES if not (s == "resid_mid" and record.parallel or s in LACKS.get(record.layout, ())))
+    return tuple(s for s in SITES if not (s == "resid_mid" and record.parallel or s == "v" and record.layout == "latent"))
 
 def layer_of(model, family, layer): return model.get_submodule(RECORDS[family].layers)[layer]
 
@@ -103,7 +97,7 @@ def heads_of(model, family, site, layer):
     "How many heads a site has in a layer."
     config, record = model.config, RECORDS[family]
     heads = config.num_attention_heads
-    if site in "qz": return heads // 2 if record.layout == "differential" else heads
+    if site in "qz": return heads
     if shares(model, family, layer): return 0
     if family.startswith("gemma4"): return config.per_layer_config[layer].num_key_value_heads
     if family in ("falcon", "gpt_bigcode") or record.layout == "latent": return 1
@@ -115,7 +109,7 @@ def columns(model, family, site, layer, head, width):
     config, layout, count = model.config, RECORDS[family].layout, heads_of(model, family, site, layer)
     queries, pairs, which = config.num_attention_heads, heads_of(model, family, "k", layer), "qkv".find(site)
     run = lambda start, size: slice(start, start + size)
-    if site == "z" or layout in ("apart", "differential"): return run(head * (width // count), width // count)
+    if site == "z" or layout == "apart": return run(head * (width // count), width // count)
     if layout == "blocks":   # all queries, all keys, all values
         d = width // (queries + 2 * pairs)
         return run(([0, queries, queries + pairs][which] + head) * d, d)
@@ -171,13 +165,12 @@ def read(model, family, ids, changed=lambda: []):
                 if site in ("resid_mid", "knockout"): continue
                 if site in "kv" and shares(model, family, layer): continue
                 handles.append(hook(*place(model, family, site, layer), keep((site, layer))))
-            if record.skip: handles.append(hook(block.get_submodule(record.skip), "out", keep(("skip", layer))))
         return handles
     kept["logits"] = forward(model, ids, hooks)
     times = getattr(model.config, record.multiplier) if record.multiplier else 1
     for layer in range(model.config.num_hidden_layers):
         for site in ("attn_out", "mlp_out"): kept[(site, layer)] = kept[(site, layer)] * times
-        if not record.parallel: kept[("resid_mid", layer)] = kept[("skip" if record.skip else "resid_pre", layer)] + kept[("attn_out", layer)]
+        if not record.parallel: kept[("resid_mid", layer)] = kept[("resid_pre", layer)] + kept[("attn_out", layer)]
     return kept
 
 def patched_logits(model, family, mine, theirs, site, layer, tokens, head=None, *, window=1, source=None):
@@ -204,15 +197,12 @@ def patched_logits(model, family, mine, theirs, site, layer, tokens, head=None, 
         return layer_of(model, family, level).get_submodule(record.attention).register_forward_pre_hook(before, with_kwargs=True)
 
     def middle(level):   # attention adds so much that the stream after it is the other run's
-        at, seen = ("skip" if record.skip else "resid_pre"), {}
-        block = layer_of(model, family, level)
-        see = hook(block.get_submodule(record.skip), "out", lambda x: seen.update(x=x.clone())) if record.skip else \
-            hook(block, "in", lambda x: seen.update(x=x.clone()))
+        seen = {}
         def edit(x):
             y = x.clone()
             flat(y, length)[tokens] = (source[("resid_mid", level)] - flat(seen["x"], length))[tokens] / times
             return y
-        return [see, hook(*place(model, family, "attn_out", level), edit)]
+        return [hook(*place(model, family, "resid_pre", level), lambda x: seen.update(x=x.clone())), hook(*place(model, family, "attn_out", level), edit)]
 
     def hooks():
         if site == "knockout": return [hide(l) for l in span]

@@ -10,13 +10,14 @@ from plain_hooks import heads_of, ld, lens_ld, path_ld, patched_ld, patched_logi
 from bizzaroworld import circuit, cli, engine, lens, routing
 from bizzaroworld.battery import Pair
 from bizzaroworld.controls import control, lenders
+from bizzaroworld.facts import InputError
 from bizzaroworld.engine import Network, patch_all
 from bizzaroworld.models import load
 from bizzaroworld.patching import DIRECTIONS, IN_WINDOWS, Patch, target_ids, token_indices
 
 TABLE = Path(__file__).resolve().parent.parent/"data"/"families.csv"
 NAMES, MOST, LAYERS = [*zoo.FAMILIES, *zoo.UNLISTED], 2e-3, 4
-MISSING = {}   # sites that a family has and that we do not reach
+MISSING = dict(mpt=("q",))   # sites that a family has and that we do not reach
 rows = {}   # of the table, as the tests go
 
 # length and span of the entity: all longer than the windows; at the first token, inside, at the last
@@ -42,6 +43,8 @@ class Case:
         self.net, self.pairs, self.runs = Network(self.model), pairs_of(zoo.TOKENS["vocab_size"]), {}
         self.sites = (*self.net.anatomy.sites, "knockout")
         assert self.sites == tuple(s for s in sites_of(family) if s not in MISSING.get(family, ()))
+
+    def __repr__(self): return self.family
 
     def read(self, tokens):
         "The plain run of some tokens."
@@ -84,8 +87,8 @@ def test_every_patch(case):
     result = patch_all(case.net, case.pairs, patches)
     for i, pair in enumerate(case.pairs):
         assert abs(float(result.ld_clean[i]) - case.ld(pair)) < MOST and abs(float(result.ld_corrupt[i]) - case.ld(pair, "corrupt")) < MOST
-        own = maps_of(case, pair)
-        maps = patch_all(case.net, [pair], own)
+        own = maps_of(case, pair) if i % 2 else []   # of two of the pairs
+        maps = patch_all(case.net, [pair], own) if own else None
         for d, direction in enumerate(DIRECTIONS):
             for j, p in enumerate(patches): kinds.setdefault((p.site, p.layer, direction), []).append((pair, direction, p, float(result.ld[d, i, j])))
             for j, p in enumerate(own): kinds.setdefault((p.site, p.window, "token", direction), []).append((pair, direction, p, float(maps.ld[d, 0, j])))
@@ -142,8 +145,14 @@ def before_cap(case, logits):
     cap = getattr(case.plain.config, "final_logit_softcapping", None)
     return logits if cap is None else cap * torch.atanh(logits.double() / cap)
 
+NORMED = "norms its whole residual stream"
+NOT_BY_TOKEN = dict(opt_350m=NORMED, falcon_alibi="does not show its attention weights", bitnet="not its weights times its values")   # what is said
+
 def test_attribution_adds_up(case):
-    "The parts of direct logit attribution add up to LD before the final soft-cap."
+    "The parts of direct logit attribution add up to LD before the final soft-cap; or why there are none."
+    if case.family in NOT_BY_TOKEN:
+        with pytest.raises(InputError, match=NOT_BY_TOKEN[case.family]): routing.direct_logit_attribution(case.net, case.pairs)
+        return
     table = routing.direct_logit_attribution(case.net, case.pairs)
     sums = table.groupby(["battery_idx", "run"]).contribution.sum()
     for pair in case.pairs:
@@ -153,9 +162,12 @@ def test_attribution_adds_up(case):
 
 def test_paths(case):
     "A sample of paths, each by three plain forwards."
+    if case.family == "opt_350m":
+        with pytest.raises(InputError, match=NORMED): routing.path_patching(case.net, case.pairs, [(0, 1)])
+        return
     pairs, kinds = case.pairs[1:3], {}
-    table = routing.path_patching(case.net, pairs, [(0, 1), (2, 0)], random=0)
-    for row in table.itertuples(): kinds.setdefault((row.receiver, row.position, row.direction, row.sender_layer), []).append(row)
+    table = routing.path_patching(case.net, pairs, [(0, 1)], random=0)
+    for row in table.itertuples(): kinds.setdefault((row.receiver, row.position, row.direction), []).append(row)
     by_index, worst = {p.battery_idx: p for p in pairs}, 0
     for row in sample(kinds, random.Random(2), 1):
         pair = by_index[row.battery_idx]
@@ -166,6 +178,8 @@ def test_paths(case):
         assert abs(slow - row.ld_patched) < MOST, (case.family, row, slow)
         worst = max(worst, abs(row.ld_patched - case.ld(pair, "clean" if row.direction == "noising" else "corrupt")))
     assert worst > .01
+
+STEP = 2e-3
 
 def test_circuit(case):
     "All kept is the model, none kept is the other run, and the gradient is the slope."
@@ -179,9 +193,11 @@ def test_circuit(case):
         assert abs(float(found[i, 1]) - case.ld(pair, "corrupt")) < MOST, pair
     slope = circuit.attribution(case.net, pairs)
     for part in random.Random(3).sample(range(parts), 3):
-        step = torch.ones(2, parts); step[0, part], step[1, part] = 1.01, .99
-        up, down = circuit.masked_ld(case.net, own, other, pairs, step[None]).detach().unbind(1)
-        torch.testing.assert_close(slope[:, part], (up - down) / .02, atol=5e-3, rtol=2e-2)
+        near = torch.ones(3, parts); near[1, part], near[2, part] = 1 + STEP, 1 - STEP
+        at, up, down = circuit.masked_ld(case.net, own, other, pairs, near[None]).detach().unbind(1)
+        sides = torch.stack([(up - at) / STEP, (at - down) / STEP])
+        off = (slope[:, part] - sides).abs().amin(0)   # on one side a router may choose another expert
+        assert (off < .02 + .03 * slope[:, part].abs()).all(), (part, slope[:, part], sides)
 
 def test_lens(case):
     "What each layer would say: the model's own top on its stream; the last is LD itself."

@@ -34,7 +34,6 @@ def test_what_is_done_with_the_sum(case):
         block, mid, mlp, post = layer_of(model, family, layer), *(mine[(site, layer)] for site in ("resid_mid", "mlp_out", "resid_post"))
         with torch.no_grad():
             if family == "opt_350m": same(block.final_layer_norm(block.self_attn_layer_norm(mid) + mlp), post)
-            elif family == "bloom_post_norm": same(block.post_attention_layernorm(mid) + mlp, post)
             elif family in ("gemma4", "gemma4_moe"): same((mid + mlp) * block.layer_scalar, post)
             else:
                 assert family == "gemma4_small"

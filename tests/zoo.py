@@ -60,8 +60,6 @@ FAMILIES = {
     "opt": lambda: make("OPTForCausalLM", "OPTConfig", **FULL, ffn_dim=64),
     "opt_350m": lambda: make("OPTForCausalLM", "OPTConfig", **FULL, ffn_dim=64, word_embed_proj_dim=16, do_layer_norm_before=False),
     "bloom": lambda: make("BloomForCausalLM", "BloomConfig", **TOKENS, hidden_size=32, n_layer=4, n_head=4),
-    # adds the normed stream, not the stream
-    "bloom_post_norm": lambda: make("BloomForCausalLM", "BloomConfig", **TOKENS, hidden_size=32, n_layer=4, n_head=4, apply_residual_connection_post_layernorm=True),
     "falcon": lambda: make("FalconForCausalLM", "FalconConfig", **FULL, multi_query=True, parallel_attn=True),
     # with eager attention transformers 5.23 adds ALiBi twice (in the mask and in the scores: 0.25 logits off); sdpa is right
     "falcon_alibi": lambda: make("FalconForCausalLM", "FalconConfig", attention="sdpa", **FULL, alibi=True, multi_query=False, parallel_attn=False, bias=True),
@@ -130,7 +128,8 @@ UNLISTED = {
     "gpt_bigcode": lambda: make("GPTBigCodeForCausalLM", "GPTBigCodeConfig", **GPT, multi_query=True),
     "ministral": lambda: make("MinistralForCausalLM", "MinistralConfig", **SHAPE, head_dim=8, **WINDOW, layer_types=MIXED),
     "phimoe": lambda: make("PhimoeForCausalLM", "PhimoeConfig", **SHAPE, num_local_experts=4, num_experts_per_tok=2),
-    "diffllama": lambda: make("DiffLlamaForCausalLM", "DiffLlamaConfig", **SHAPE),
+    "vaultgemma": lambda: make("VaultGemmaForCausalLM", "VaultGemmaConfig", **SHAPE, head_dim=8, query_pre_attn_scalar=8, **WINDOW, layer_types=MIXED),
+    "nanochat": lambda: make("NanoChatForCausalLM", "NanoChatConfig", **SHAPE),
 }
 
 REFUSED = {
@@ -148,6 +147,13 @@ REFUSED = {
         decoder_ffn_dim=64, encoder_attention_heads=4, decoder_attention_heads=4, decoder_start_token_id=1, forced_eos_token_id=1),
     "bert": lambda: make("BertLMHeadModel", "BertConfig", attention=None, **FULL),       # is_decoder False: each token sees those after it
     "bert_masked": lambda: make("BertForMaskedLM", "BertConfig", attention=None, **FULL),
+    "gemma3_bidirectional": lambda: make("Gemma3ForCausalLM", "Gemma3TextConfig", attention=None, **SHAPE, head_dim=8, query_pre_attn_scalar=8, **WINDOW,
+        layer_types=MIXED, use_bidirectional_attention=True),   # as in EmbeddingGemma
+    "roberta_prelayernorm": lambda: make("RobertaPreLayerNormForCausalLM", "RobertaPreLayerNormConfig", attention=None, **FULL),
+    # adds the normed stream, not the stream
+    "bloom_post_norm": lambda: make("BloomForCausalLM", "BloomConfig", attention=None, **TOKENS, hidden_size=32, n_layer=4, n_head=4, apply_residual_connection_post_layernorm=True),
+    # each layer computes attention twice and takes the difference: its z has half as many heads
+    "diffllama": lambda: make("DiffLlamaForCausalLM", "DiffLlamaConfig", attention=None, **SHAPE),
     "gemma3n": lambda: make("Gemma3nForCausalLM", "Gemma3nTextConfig", attention=None, **GEMMA3N),   # four residual streams side by side
 }
 
