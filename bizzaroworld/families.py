@@ -462,7 +462,9 @@ def _through_tap(site, level, scale=1.0):
         if not wanted(site): return None
         y = _first(out)
         x = y.reshape(_now.pre.shape)   # some mixtures have laid all tokens side by side
-        new = _tap(site, level, x * scale if scale != 1 else x)
+        x = x * scale if scale != 1 else x
+        new = _tap(site, level, x)
+        if new is x: return None
         new = (new / scale if scale != 1 else new).reshape(y.shape)
         return (new, *out[1:]) if isinstance(out, tuple) else new
     return hook

@@ -19,7 +19,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 from .facts import InputError
-from .families import Prepared, hidden_of, hooked, layers_of, shared_copy
+from .families import Prepared, hidden_of, hooked, layers_of, shared_copy, unknown
 from .hooked import Hooked, masked
 from .weights import (ModelSpec, PACKAGES, SUMS, checksum, fingerprint, gguf_file, hub_folder,
     known_model, locate, model_folder, one_line, quiet, shown, study_name, weight_files)
@@ -414,9 +414,7 @@ def _reference(model, tokenizer):
 # %% ../nbs/01_models.ipynb #c025
 class SelfTestError(RuntimeError):
     "A model failed one of its checks; the message names the fault."
-    def __init__(self, message, number=0, check="", fault=""):
-        super().__init__(message)
-        self.number, self.check, self.fault = number, check, fault
+    def __init__(self, message, number=0, fault=""): super().__init__(message); self.number, self.fault = number, fault
 
 def _wrap(plain, tokenizer, name, dtype, device):
     "The bridge around a copy of a plain model."
@@ -824,40 +822,44 @@ def self_test(
         worst, tolerance, fault = (0, tolerance, "") if note.startswith("not applicable") else check(probes, tolerance)
         if not worst <= tolerance:   # so that not-a-number fails
             raise SelfTestError(f"{model.study_name}: check {number} ({name}): {fault} (deviation {worst:.3g}, "
-                                f"allowed {tolerance:.3g})", number, name, fault)
+                                f"allowed {tolerance:.3g})", number, fault)
         rows.append(dict(number=number, check=name, worst=abs(worst), tolerance=abs(tolerance), passed=True, note=note))
     return pd.DataFrame(rows).sort_values("number", kind="stable", ignore_index=True)
 
 # %% ../nbs/01_models.ipynb #c054b
-def _named_model(model, about):
-    "A model with what is known of it."
+def _named_model(model, about, check):
+    "A model with what is known of it, tested if that is asked for."
     for name, value in about.items(): vars(model)[name] = value
+    vars(model)["checks"] = self_test(model) if check else None
     return model
 
-def _reason(error, kind):
-    "Why the bridge is not used, in one sentence."
-    if getattr(error, "fault", ""): return f"TransformerLens's bridge fails check {error.number} ({error.check}): {error.fault}"
-    if "architecture" in str(error): return f"TransformerLens does not wrap {kind}"
-    return f"TransformerLens's bridge of {kind} does not run: {type(error).__name__}: {one_line(error)}"
+def _through_bridge(wrap, kind, about, check):
+    "The model through TransformerLens's bridge; or None, and why it cannot be used."
+    about = {**about, "reference_by": "TransformerLens's bridge", "reference_why": ""}
+    if about["prepared"].anatomy.latent: return None, f"keys and values of {kind} are made of one latent key, which TransformerLens has no hook for"
+    try:
+        bridge = _named_model(wrap(), about, False)
+        lacks = [n for l in range(bridge.cfg.n_layers) for n in (hook_name(s, l) for s in sites_of(bridge, l)) if n not in bridge.hook_dict]
+        if lacks: return None, f"TransformerLens's bridge of {kind} has no {lacks[0]}"
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")   # it warns of hooks that do nothing; check 9 finds them
+            return _named_model(bridge, about, check), ""
+    except Exception as e:   # what a wrapper can raise has no end
+        if getattr(e, "number", 0) in (6, 7) or isinstance(e, (InputError, torch.OutOfMemoryError)): raise
+        if getattr(e, "fault", ""): return None, f"TransformerLens's bridge fails check {e.number}: {e.fault}"
+        if "architecture" in str(e): return None, f"TransformerLens does not wrap {kind}"
+        return None, f"TransformerLens's bridge of {kind} does not run ({type(e).__name__})"
 
+# %% ../nbs/01_models.ipynb #c054c
 def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check):
     "A model that can be patched: through the bridge where it passes the self-tests, else by hooks on its own modules."
-    kind, why = type(plain).__name__, ""
     about = {**about, "plain": plain, "prepared": prepared}
-    if prepared.anatomy.latent: why = f"keys and values of {kind} are made of one latent key, which TransformerLens has no hook for"
-    else:
-        try:
-            model = _named_model(_wrap(plain, tokenizer, folder, dtype, device), {**about, "reference_by": "TransformerLens's bridge", "reference_why": ""})
-            lacks = [n for l in range(model.cfg.n_layers) for n in (hook_name(s, l) for s in sites_of(model, l)) if n not in model.hook_dict]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")   # it warns of hooks that do nothing; check 9 finds them
-                if not lacks: return _named_model(model, {"checks": self_test(model) if check else None})
-            why = f"TransformerLens's bridge of {kind} has no {lacks[0]}"
-        except Exception as e:   # what a wrapper can raise has no end
-            if getattr(e, "number", 0) in (6, 7) or isinstance(e, (InputError, torch.OutOfMemoryError)): raise
-            why = _reason(e, kind)
-    model = _named_model(Hooked(plain, tokenizer, prepared), {**about, "reference_by": "module hooks", "reference_why": why})
-    return _named_model(model, {"checks": self_test(model) if check else None})
+    bridge, why = _through_bridge(lambda: _wrap(plain, tokenizer, folder, dtype, device), type(plain).__name__, about, check)
+    if bridge is not None: return bridge
+    try: return _named_model(Hooked(plain, tokenizer, prepared), {**about, "reference_by": "module hooks", "reference_why": why}, check)
+    except SelfTestError as e:
+        if e.number in (6, 7): raise
+        raise unknown(plain, f"check {e.number} fails on its own modules, too: {e.fault}") from e
 
 # %% ../nbs/01_models.ipynb #c055
 def load(

@@ -355,7 +355,7 @@ def receive(rows, kind, layer, change, patched, budget):
     "Last residual streams `[path, d_model]` of all later receivers of one kind, with each path's row, layer and head."
     net, runs = rows.net, rows.runs
     kept = torch.tensor(shrunk(net)[0] + [1.0], dtype=torch.double)   # the change shrinks with the stream
-    by = lambda level, some: change[some] * (kept[layer[some]] / kept[level]).to(change)[:, None, None]
+    by = lambda level, some: change[some] * (kept[layer[some]] / kept[level]).to(change.dtype)[:, None, None].to(change.device)
     every = torch.arange(len(layer))
     if kind == "final": return runs.final()[rows.base] + by(-1, every)[:, -1], [(row, None, None) for row in every.tolist()]
     entries, paths, again = {}, [], {b.shares for b in net.blocks}

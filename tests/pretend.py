@@ -7,6 +7,7 @@ would have to be waited for.
 from collections import Counter
 from contextlib import contextmanager
 import torch
+from transformers import PreTrainedModel
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -97,6 +98,7 @@ def gpu(kind="cuda"):
     "Within it, `cuda` (or `mps`) is this one."
     There.waits.clear()
     was, There.kind = There.kind, kind
+    asked, PreTrainedModel.device = PreTrainedModel.device, property(lambda self: next(iter([*self.parameters(), *self.buffers()])).device)   # `move` leaves no parameters
     try:
         with Factories(): yield There.waits
-    finally: There.kind = was
+    finally: There.kind, PreTrainedModel.device = was, asked

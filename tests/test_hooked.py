@@ -168,7 +168,7 @@ def test_module_hooks_are_held_to_the_same_checks(folder, monkeypatch, fault, na
     def larger(m, site, layer, at, source, **rest): return writer(m, site, layer, at, source * 1.1 if site == "resid_mid" else source, **rest)
     monkeypatch.setattr(*dict(layer=(hooked, "place_of", later), position=(hooked, "through", rolled), middle=(M, "writer", larger))[fault])
     monkeypatch.setattr(M, "_wrap", refused)
-    with pytest.raises(M.SelfTestError, match=named): M.load(str(folder("llama3")), device="cpu")
+    with pytest.raises(InputError, match=f"^LlamaForCausalLM cannot be studied with this version: check . fails on its own modules, too: .*{named}"): M.load(str(folder("llama3")), device="cpu")
 
 
 def test_a_model_of_an_unknown_kind_is_refused_before_it_is_wrapped(folder, monkeypatch):
