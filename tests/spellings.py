@@ -2,7 +2,8 @@
 import json
 import numpy as np, transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from conftest import WORDS, tiny_model
+from conftest import tiny_model
+from zoo import WORDS
 
 LINES = [f"{a}{w} {w.capitalize()}" for w in WORDS for a in ("", "the ", "The ")] * 3 + ["un café à Paris 😀 naïve 1234"] * 5
 END = "<|endoftext|>"
