@@ -203,7 +203,7 @@ def site_map(
     "Layer × site map of the mean effect at one position."
     experiment = {"final": "2A", "entity": "2B"}[position]
     table = rows(patches, experiment=experiment)
-    return titled(_map(table, "site", list(SITES[::-1]), "direction", None), f"All five sites at the {position} position",
+    return titled(_map(table, "site", list(SITES[::-1]), "direction", None), f"All {'five' if table.site.nunique() == 5 else table.site.nunique()} sites at the {position} position",
         f"{describe(table)}. Mean effect of experiment {experiment} by layer and site, a panel for each direction; "
         "metric: logit difference; white is exactly zero.")
 
