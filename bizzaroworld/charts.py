@@ -203,7 +203,8 @@ def site_map(
     "Layer × site map of the mean effect at one position."
     experiment = {"final": "2A", "entity": "2B"}[position]
     table = rows(patches, experiment=experiment)
-    return titled(_map(table, "site", list(SITES[::-1]), "direction", None), f"All {'five' if table.site.nunique() == 5 else table.site.nunique()} sites at the {position} position",
+    count = {5: "five", 4: "four"}.get(table.site.nunique(), table.site.nunique())   # parallel blocks have no `resid_mid`
+    return titled(_map(table, "site", list(SITES[::-1]), "direction", None), f"All {count} sites at the {position} position",
         f"{describe(table)}. Mean effect of experiment {experiment} by layer and site, a panel for each direction; "
         "metric: logit difference; white is exactly zero.")
 
