@@ -156,7 +156,8 @@ def lacks_of(
     count = {4: "four", 3: "three"}.get(sum(s in sites for s in RESIDUAL), "fewer")
     if "resid_mid" not in sites: said.append(f"Attention and MLP of a block read the same stream (parallel blocks), so there is no `resid_mid`: experiments 2A and 2B have {count} sites.")
     if run.get("own_token"): said.append("Each layer is also handed an embedding of the token itself (per-layer embeddings), a second road past the residual stream. "
-        "So a patch of `resid_pre` at all tokens does not give the other run: the token's own identity still enters each layer.")
+        "So a patch of `resid_pre` at all tokens does not give the other run: the token's own identity still enters each layer. "
+        "Where the entity moves less than a tenth at layer 0, its release is counted in shares of the whole difference.")
     if not run.get("additive", True): said.append("A block does more than add attention and MLP to the stream (a norm or a scale over the sum, or a further part), so `resid_pre`, `attn_out` and `mlp_out` do not sum to `resid_post`.")
     if run.get("experts"): said.append(f"Its MLPs are mixtures of {some(run['experts'], 'expert')}. The router is part of `mlp_out`: that patch brings the experts that the other run chose; a patch before the MLP lets the router choose anew.")
     if run.get("latent"): said.append("Keys and values of all heads are made of one latent key. It is patched as `k`, for all heads at once, and takes the values along; there is no `v`.")
