@@ -112,15 +112,19 @@ FEW = pd.DataFrame([("capital", "the capital of france is", "the capital of japa
 
 @pytest.fixture(scope="module")
 def families(tmp_path_factory):
-    "Parallel blocks, and per-layer embeddings with shared keys: the studies and their pages."
+    "Parallel blocks, and per-layer embeddings with shared keys: models that learned a few facts, their studies and their pages."
     root = tmp_path_factory.mktemp("families")
-    for name in ("gpt_neox", "gemma4_small"): study(load(str(zoo.save(name, root / "models" / name)), device="cpu"), FEW, out=root / "results" / name, source="by hand")
-    return root, pages.run_pages(root / "results", root / "proc", only=("study", "routes", "compare"))
+    for name in ("gpt_neox", "gemma4_small"):
+        model, tokenizer = zoo.tiny(name), zoo.tiny_tokenizer(name.startswith("gemma"))
+        pages.teach(model, tokenizer, FEW, steps=60)
+        model.save_pretrained(root / "models" / name); tokenizer.save_pretrained(root / "models" / name)
+        study(load(str(root / "models" / name), device="cpu"), FEW, out=root / "results" / name, source="by hand")
+    return root, pages.run_pages(root / "results", root / "proc", only=("study", "compare"))
 
 
 def test_the_pages_of_families_say_what_is_not_there(families):
     root, found = families
-    assert len(found) == 5 and not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
+    assert len(found) == 3 and not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
     for name in ("gpt_neox", "gemma4_small"):
         run = load_study(root / "results" / name).run
         seen = {kind: [*pages.outputs(r), *pages.outputs(r, "text/html")] for (kind, model, _), r in found.items() if model == name}
@@ -128,8 +132,8 @@ def test_the_pages_of_families_say_what_is_not_there(families):
         assert not any(pages.re.search(r"(?<![\w&#;])(nan|NaN|<NA>)(?!\w)", t) for texts in seen.values() for t in texts if "application/json" not in t), name
     pictures = json.dumps([o["data"] for (_, model, _), r in found.items() if model == "gpt_neox" for c in r["cells"] for o in c.get("outputs", []) if "data" in o])
     assert "All four sites" in pictures and pictures.count("resid_mid") == 1, "resid_mid is in one sentence alone"
-    shown = "".join(pages.outputs(next(r for (kind, *_), r in found.items() if kind == "compare"), "text/html"))
-    assert "GPTNeoX&#32;(gpt_neox)" in shown or "GPTNeoX" in shown and "Gemma" in shown
+    shown = pages.Seen("".join(pages.outputs(next(r for (kind, *_), r in found.items() if kind == "compare"), "text/html"))).text
+    assert "GPTNeoX (gpt_neox)" in shown and "Gemma (gemma4_text)" in shown and "global in layers 1 and 3, local in the other 2 (a window of 3 tokens)" in shown
 
 
 # names and columns that hold text from outside, and calls that give something harmless
