@@ -203,7 +203,9 @@ def site_map(
     "Layer × site map of the mean effect at one position."
     experiment = {"final": "2A", "entity": "2B"}[position]
     table = rows(patches, experiment=experiment)
-    return titled(_map(table, "site", list(SITES[::-1]), "direction", None), f"All five sites at the {position} position",
+    sites = [s for s in SITES[::-1] if s in set(table.site)]   # parallel blocks have no `resid_mid`
+    count = {5: "five", 4: "four"}.get(len(sites), len(sites))
+    return titled(_map(table, "site", sites, "direction", None), f"All {count} sites at the {position} position",
         f"{describe(table)}. Mean effect of experiment {experiment} by layer and site, a panel for each direction; "
         "metric: logit difference; white is exactly zero.")
 

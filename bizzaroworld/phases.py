@@ -70,15 +70,10 @@ def _finite(effects):
 
 def own_share(
     effects:pd.DataFrame, # pair × layer, at the entity
-)->pd.DataFrame: # the same, with 1 at layer 0
-    "Each curve in shares of its own effect at layer 0."
+)->pd.DataFrame: # the same, with 1 at layer 0, or as it is
+    "Each curve in shares of its own effect at layer 0; of the whole difference where that is below a tenth, as it can be with per-layer embeddings."
     full = _finite(effects)[:, :1]
-    if (full < .1).any():
-        i = int((full < .1).argmax())
-        raise ValueError(
-            f"pair {effects.index[i]} has effect {full[i, 0]:.3f} at layer 0, so it has no full effect to share: "
-            "is the whole entity span patched?")
-    return effects / full
+    return effects / np.where(full < .1, 1, full)
 
 # %% ../nbs/08_phases.ipynb #c017
 def release(

@@ -2,12 +2,17 @@
 import ast, json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
+import zoo
 from attack import pages
 from bizzaroworld import report
+from bizzaroworld.engine import Network
+from bizzaroworld.models import load
 from bizzaroworld.results import load_study
-from bizzaroworld.words import proven
+from bizzaroworld.study import about, study
+from bizzaroworld.words import lacks_of, proven, reference_of
 
 needs_browser = pytest.mark.skipif(pages.BROWSER is None, reason="no chromium or chrome on the PATH")
 
@@ -62,6 +67,73 @@ def test_the_proof_and_the_notes_stand_on_the_model_s_page():
     cells = "".join("".join(c["source"]) for c in json.loads((report.book() / "nbs/reports/study.ipynb").read_text())["cells"])
     assert 'proven(run.get("proof"))' in cells and "notes[[" in cells.replace("quoted", "notes")
     assert proven({}) == "" and "33 patches" in proven(dict(patches=33, largest=2e-6, floor=1e-6)) and "2.0e-06" in proven(dict(patches=1, largest=2e-6))
+
+
+# what each family's page says of it: pieces of its sentences; no more sentences than that
+SAID = {
+    "gpt2": ("bridge", []), "llama": ("bridge", []),
+    "gpt_neox": ("bridge", ["`resid_mid`: experiments 2A and 2B have four sites"]),
+    "gemma4_small": ("own modules, since", ["token's own identity still enters each layer", "do not sum to `resid_post`", "ayers 2 and 3 read the keys and values of an earlier layer"]),
+    "qwen3_moe": ("", ["mixtures of 4 experts. The router is part of `mlp_out`"]),
+    "deepseek_v3": ("one latent key", ["mixtures of 4 experts", "one latent key. It is patched as `k`"]),
+    "mpt": ("bridge", ["experiment 6 has no `q`"]),
+    "opt_350m": ("", ["do not sum to `resid_post`"]),
+}
+
+
+@pytest.mark.parametrize("family", SAID)
+def test_what_a_family_lacks_is_said_and_no_more(family, tmp_path):
+    model = load(str(zoo.save(family, tmp_path / family)), device="cpu")
+    run, (reference, lacks) = about(model, Network(model)), SAID[family]
+    assert run["model_class"] in reference_of(run) and reference in reference_of(run)
+    said = lacks_of(run)
+    assert len(said) == len(lacks) and all(piece in s for piece, s in zip(lacks, said)), said
+
+
+@pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "gemma4_moe", "granitemoe", "llama4", "phimoe", "dots1", "qwen2_moe", "olmoe", "deepseek_v2", "mistral", "gpt_neo", "gemma4", "gemma3", "falcon"])
+def test_experts_and_windows_are_read_from_every_kind_of_configuration(family):
+    from bizzaroworld.study import EXPERTS, _first, _layer_kinds
+    config, mixture = zoo.tiny(family).config, family not in ("mistral", "gpt_neo", "gemma4", "gemma3", "falcon")
+    assert (_first(config, EXPERTS) == 4) if mixture else not _first(config, EXPERTS)
+    local = dict(mistral=4, mixtral=4, phimoe=0, gpt_neo=2, falcon=0, gpt_oss=2, llama4=2).get(family)
+    assert local is None or sum(k != "full_attention" for k in _layer_kinds(config, 4)) == local
+
+
+def test_tables_that_are_not_there_and_older_studies():
+    assert reference_of({}) == "" and lacks_of({}) == [] and lacks_of(dict(left_out={})) == []
+    one, = lacks_of(dict(left_out=dict(attention="no weights", patterns="no weights", paths="<b>x</b>")))
+    assert "`attention` and `patterns` (no weights); `paths` (" in one and "<b>" not in one
+
+
+# words of `zoo.tiny_tokenizer`, in three categories
+FEW = pd.DataFrame([("capital", "the capital of france is", "the capital of japan is", " paris", " tokyo"), ("capital", "the capital of spain is", "the capital of italy is", " madrid", " rome"),
+    ("opposite", "the opposite of hot is", "the opposite of big is", " cold", " small"), ("city", "the city of new york is", "the city of south korea is", " big", " small")], columns=pages.KEY)
+
+
+@pytest.fixture(scope="module")
+def families(tmp_path_factory):
+    "Parallel blocks, and per-layer embeddings with shared keys: models that learned a few facts, their studies and their pages."
+    root = tmp_path_factory.mktemp("families")
+    for name in ("gpt_neox", "gemma4_small"):
+        model, tokenizer = zoo.tiny(name), zoo.tiny_tokenizer(name.startswith("gemma"))
+        pages.teach(model, tokenizer, FEW, steps=60)
+        model.save_pretrained(root / "models" / name); tokenizer.save_pretrained(root / "models" / name)
+        study(load(str(root / "models" / name), device="cpu"), FEW, out=root / "results" / name, source="by hand")
+    return root, pages.run_pages(root / "results", root / "proc", only=("study", "compare"))
+
+
+def test_the_pages_of_families_say_what_is_not_there(families):
+    root, found = families
+    assert len(found) == 3 and not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
+    for name in ("gpt_neox", "gemma4_small"):
+        run = load_study(root / "results" / name).run
+        seen = {kind: [*pages.outputs(r), *pages.outputs(r, "text/html")] for (kind, model, _), r in found.items() if model == name}
+        for sentence in (reference_of(run), *lacks_of(run)): assert sentence in seen["study"], f"{name}'s page does not say: {sentence}"
+        assert not any(pages.re.search(r"(?<![\w&#;])(nan|NaN|<NA>)(?!\w)", t) for texts in seen.values() for t in texts if "application/json" not in t), name
+    pictures = json.dumps([o["data"] for (_, model, _), r in found.items() if model == "gpt_neox" for c in r["cells"] for o in c.get("outputs", []) if "data" in o])
+    assert "All four sites" in pictures and pictures.count("resid_mid") == 1, "resid_mid is in one sentence alone"
+    shown = pages.Seen("".join(pages.outputs(next(r for (kind, *_), r in found.items() if kind == "compare"), "text/html"))).text
+    assert "GPTNeoX (gpt_neox)" in shown and "Gemma (gemma4_text)" in shown and "global in layers 1 and 3, local in the other 2 (a window of 3 tokens)" in shown
 
 
 # names and columns that hold text from outside, and calls that give something harmless

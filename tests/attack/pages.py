@@ -55,7 +55,7 @@ def teach(model, tokenizer, table, steps):
     rows = [(p, t) for r in table.itertuples() for p, t in ((r.clean_prompt, r.clean_target), (r.corrupt_prompt, r.corrupt_target))]
     prompts = [tokenizer.encode(p) for p, _ in rows]
     ids = torch.tensor([p + [0] * (max(map(len, prompts)) - len(p)) for p in prompts])
-    last, right = torch.tensor([len(p) - 1 for p in prompts]), torch.tensor([tokenizer.encode(t)[0] for _, t in rows])
+    last, right = torch.tensor([len(p) - 1 for p in prompts]), torch.tensor([tokenizer.encode(t, add_special_tokens=False)[0] for _, t in rows])
     step = torch.optim.Adam(model.parameters(), .01)
     for _ in range(steps):
         logits = model(ids).logits[torch.arange(len(rows)), last]      # what is padded comes later and is not seen
