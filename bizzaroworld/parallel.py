@@ -25,6 +25,7 @@ def in_parts(function, count, size):
             size = max(1, size // 2)
     return size
 
+# %% ../nbs/04b_parallel.ipynb #p021
 def on_each_core(
     function, # of a job
     jobs, # list
@@ -49,6 +50,7 @@ def on_each_core(
         stopped.set(); pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)
 
+# %% ../nbs/04b_parallel.ipynb #p031
 def even(
     rows:Float[torch.Tensor, "row ..."], # to be shared out
     size:int, # rows at once, at most
