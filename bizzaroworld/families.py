@@ -154,8 +154,8 @@ class _Watch:
 # %% ../nbs/00b_families.ipynb #f016
 def _fit(pre, post, parts):
     "Coefficients of the stream and of some parts that make up a layer's output, and how far off they are."
-    columns = torch.stack([pre, *parts], -1).double().flatten(0, -2)
-    goal = post.double().flatten()
+    columns = torch.stack([x.cpu() for x in (pre, *parts)], -1).double().flatten(0, -2)   # Apple's GPUs have no float64
+    goal = post.cpu().double().flatten()
     gram = columns.T @ columns
     scale = gram.diagonal().clamp_min(1e-30).sqrt()
     found = torch.linalg.lstsq(gram / scale / scale[:, None], (columns.T @ goal) / scale).solution / scale
@@ -175,9 +175,12 @@ def _candidates(done, shape):
             found[name] = x
     return found
 
-def _added(pre, post, done):
-    "Names of the parts that are added to the stream, in order, with all coefficients; None where there are none."
+def _added(pre, post, done, guess=None):
+    "Names of the parts that are added to the stream, in order, with all coefficients; None where there are none. `guess`: those of the layer before."
     found = _candidates(done, pre.shape)
+    if guess and all(n in found for n in guess):
+        numbers, off = _fit(pre, post, [found[n] for n in guess])
+        if off <= 1 and min(map(abs, numbers)) > 1e-6: return list(guess), numbers
     names, n = list(found), len(found)
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     threes = [(i, j, k) for i, j in pairs for k in range(j + 1, n)]
@@ -240,10 +243,10 @@ def _projection(done, attn):
     inside = [n for what, n, m, _ in done if what == "in" and n.startswith(attn + ".") and getattr(getattr(m, "weight", None), "ndim", 0) == 2]
     return inside[-1] if inside else None
 
-def _block(model, layer, level, watch, attn):
+def _block(model, layer, level, watch, attn, guess=None):
     "The record of a layer, from what was seen of it; whether it is parallel is found later."
     done, module = watch.done[level], layer.get_submodule(attn)
-    added, out = _added(watch.into[level], watch.out[level], done), _projection(done, attn)
+    added, out = _added(watch.into[level], watch.out[level], done, guess), _projection(done, attn)
     sums = None if added else _normed_sums(watch.into[level], watch.out[level], done)
     if sums: added = sums, [1.0, 1.0, 1.0]
     if not added: raise unknown(model, f"what layer {level} adds to its residual stream was not found")
@@ -423,7 +426,10 @@ def anatomy(
     watch, other = (_look(model, layers, size) for size in SIZES)
     attn = _checked(model, layers, watch)
     wide = _wide(model, layers, watch)
-    blocks = [_block(model, layer, l, wide, attn[l]) for l, layer in enumerate(layers)]
+    blocks = []
+    for l, layer in enumerate(layers):   # layers are built alike: what was added in one is tried first in the next
+        guess = (blocks[-1].attn_out, blocks[-1].mlp_out) if blocks and not blocks[-1].more and not blocks[-1].post else None
+        blocks.append(_block(model, layer, l, wide, attn[l], guess))
     blocks = [Block(**{**vars(b), "parallel": _is_parallel(layers[l], l, b, watch), "shares": _source(l, watch), "normed": _normed(watch, l, b)}) for l, b in enumerate(blocks)]
     rules = tuple(_rules(model, watch, other, l) for l in range(len(layers)))
     heads = {_heads(layers[l], b, watch, l) for l, b in enumerate(blocks)}
