@@ -218,8 +218,10 @@ def _prompt_fault(tokenizer, clean, corrupt, chat, texts):
     if clean == corrupt: return f"prompts are the same: {_shown(tokenizer, clean)}"
     if clean[-1] != corrupt[-1]: return f"last tokens differ: {_shown(tokenizer, clean[-1:])} and {_shown(tokenizer, corrupt[-1:])}"
     for ids, text in zip((clean, corrupt), texts):
-        if is_unknown(tokenizer, text): return f"a word is unknown to the tokenizer: {_shown(tokenizer, ids)}"
+        strange = f"a word is unknown to the tokenizer: {_shown(tokenizer, ids)}" if is_unknown(tokenizer, text) else ""
+        if strange and tokenizer.unk_token_id == tokenizer.bos_token_id: return strange   # one token for both: it is no BOS
         if not chat and bos_fault(tokenizer, ids): return bos_fault(tokenizer, ids)   # a template's own markers are not counted
+        if strange: return strange
     return ""
 
 def _given_away(row):
