@@ -86,7 +86,11 @@ def matmul_rate(
     repeats:int=5, # the best of these counts
 )->float: # floating-point operations a second
     "The rate of a large matrix product."
-    size = size or (2048 if torch.device(device).type == "cpu" else 8192)   # on a GPU a small product is over before the next is asked for
+    here = torch.device(device).type == "cpu"
+    size = size or (2048 if here else 8192)   # on a GPU a small product is over before the next is asked for
+    if here:   # a processor without bfloat16 of its own may take minutes for what others do in one second
+        some = torch.randn(256, 256).to(dtype)
+        while size > 256 and timed(lambda: some @ some, device)[0] * (size / 256)**3 > 1: size //= 2
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     a @ b
     best = min(timed(lambda: a @ b, device)[0] for _ in range(repeats))
