@@ -60,7 +60,7 @@ def test_a_section_that_is_missing_is_wrong():
 
 def test_some_kills():
     "The shortest attack: some kills of either kind, and the folder is that of an undisturbed study."
-    done = attack("kills", "--seconds", "15")
+    done = attack("kills", "--seconds", "40")
     found = re.search(r"(?m)^kills: (\d+) tried, (\d+) wrong \((\d+) random, (\d+) chosen, (\d+) moments\)", done.stdout)
     assert found, done.stdout + done.stderr
     tried, wrong, random, chosen, moments = map(int, found.groups())
