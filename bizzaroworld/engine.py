@@ -54,7 +54,7 @@ class Network(Readout):
         weight = self.unembed.weight
         self.dtype, self.device = weight.dtype, weight.device
         here = self.device.type == "cpu"   # a core works best on what its cache holds; a GPU has thousands of cores to feed
-        self.budget, self.words = (1024, 1024) if here else (8192, 32768)   # tokens that go through a layer at once, vocabulary rows that are read at once
+        self.budget, self.words = (512, 1024) if here else (8192, 32768)   # tokens that go through a layer at once, vocabulary rows that are read at once
         self.memory, self.past = (1_500_000_000, 100_000_000) if here else (6_000_000_000, 2_000_000_000)   # bytes of unpatched runs that are kept, and of their keys and values that are copied, at once
         with torch.inference_mode(): small = Runs(self, [[0, 0]])
         self.width = sum(t.numel() // 2 for name in STORES for t in getattr(small, name) if t is not None)   # numbers that are kept of a token
@@ -111,7 +111,9 @@ class Runs:
     def _keep(self, store, level, part, x):
         "Write the activations of some runs into a store."
         stored = getattr(self, store)
-        if stored[level] is None: stored[level] = x.new_empty(len(self.lengths), *x.shape[1:])
+        if stored[level] is None and store in ("k", "v"):   # head by head in memory: rows copy their past in long runs
+            stored[level] = x.new_empty(len(self.lengths), *x.transpose(1, 2).shape[1:]).transpose(1, 2)
+        elif stored[level] is None: stored[level] = x.new_empty(len(self.lengths), *x.shape[1:])
         stored[level][part[0]:part[-1] + 1] = x
 
     def _fill(self, ids, part):
@@ -249,7 +251,7 @@ class Rows:
 
     def past(self, store):
         "What a store `[run, token, ...]` holds of all tokens that these rows see; a copy."
-        return store[self.base, :self.seen]
+        return store.transpose(1, 2).narrow(2, 0, self.seen).index_select(0, self.base).transpose(1, 2)
 
     def with_own(self, store, own, position=None):
         "The past, with the rows' own `[row, token, ...]` in their places."
