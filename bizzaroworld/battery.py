@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from .facts import InputError, brief, check_names, column_names, read_rows, read_text
 from .models import bos_fault, differing_span, encode, is_unknown, token_texts
-from .words import plain
+from .words import letters
 
 # %% ../nbs/02_battery.ipynb #c007
 COLUMNS = ("category", "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target")
@@ -340,7 +340,7 @@ class Battery:
     def __len__(self): return len(self.pairs)
 
     def _repr_html_(self):
-        cut = lambda text: plain(brief(text, 80))
+        cut = lambda text: letters(brief(text, 80))
         shown = pd.DataFrame([dict(index=p.battery_idx, category=cut(p.category),
             clean=cut(p.clean_prompt), corrupt=cut(p.corrupt_prompt),
             targets=cut(f"{p.clean_target!r} / {p.corrupt_target!r}"),
@@ -349,7 +349,7 @@ class Battery:
         more = f" (first 8 of {len(self)})" if len(self) > 8 else ""
         said = [*zip(self.dropped["index"][:8], self.dropped.reason),
                 *zip(self.notes["index"][:8], "note: " + self.notes.note)]
-        listed = "".join(f"<li>{index}: {plain(brief(text, 300))}</li>" for index, text in said)
+        listed = "".join(f"<li>{index}: {letters(brief(text, 300))}</li>" for index, text in said)
         return f"<p>{len(self)} pairs{more}, {len(self.dropped)} left out</p>{table}<ul>{listed}</ul>"
 
 # %% ../nbs/02_battery.ipynb #r010

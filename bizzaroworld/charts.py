@@ -15,7 +15,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 from .inference import cluster_bootstrap, head_map as tested_heads, measured
-from .words import in_script, number, plain, some, visible
+from .words import count_of, in_script, letters, number, visible
 
 # %% ../nbs/10_charts.ipynb #c008
 COLOURS = {"noising": "#0072B2", "denoising": "#D55E00", "entity": "#0072B2", "final": "#D55E00",
@@ -48,7 +48,7 @@ def describe(
 )->str: # e.g. "60 pairs in 20 categories, gemma-3-270m"
     "How many pairs and categories a table holds, and of which models."
     pairs, models = table.groupby("model").battery_idx.nunique().max(), ", ".join(sorted(table.model.unique()))
-    return f"{some(int(pairs), 'pair')} in {some(table.category.nunique(), 'category')}, {models}"
+    return f"{count_of(int(pairs), 'pair')} in {count_of(table.category.nunique(), 'category')}, {models}"
 
 # %% ../nbs/10_charts.ipynb #c013
 VEGA_MIME = "application/vnd.vegalite.v5+json"
@@ -434,7 +434,7 @@ def show_token(
 
 def token_markup(token):
     "A token as circuitsvis takes it, which writes it as HTML; its hover text shows a harmless one as it is."
-    return plain(token) if "<" in token or "&" in token else token
+    return letters(token) if "<" in token or "&" in token else token
 
 # %% ../nbs/10_charts.ipynb #c062
 def attention_view(

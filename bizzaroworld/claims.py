@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from .facts import InputError, data_path
 from .inference import Interval, categories, cluster_bootstrap, correlation, head_map, held_out, mean, measured, median, pair_matrix
-from .words import plain
+from .words import letters
 from .phases import curves, legacy, phase_table, relative_depth, release_arrival
 
 # %% ../nbs/09_claims.ipynb #c005
@@ -112,8 +112,8 @@ class Finding(NamedTuple):
 
     def _repr_markdown_(self):
         number = "" if self.found is None else f": {as_text(self.found)}"
-        control = f" *Control*: {plain(self.control)}" if self.control else ""
-        return f"**{self.verdict}**. {plain(self.measure)}{number}. {plain(self.cause)}{control}"
+        control = f" *Control*: {letters(self.control)}" if self.control else ""
+        return f"**{self.verdict}**. {letters(self.measure)}{number}. {letters(self.cause)}{control}"
 
 # %% ../nbs/09_claims.ipynb #c020
 def _cell(name):

@@ -18,7 +18,7 @@ import pandas as pd
 from .charts import COLOURS, DIVERGING, LOOK, SITES, _curve_rows, describe, numbers, rows, show_token, titled
 from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
-from .words import number, span
+from .words import ends, number
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
@@ -368,7 +368,7 @@ def rank_row(lens):
     found = np.array([cluster_bootstrap(wide[l].to_numpy(), wide.index.get_level_values(0), statistic=median) for l in wide]).T
     y, high, low = map(numbers, TOP - np.log10(found))      # the least rank stands highest
     return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high,
-        shown=[f"median rank {number(m, ',.0f')} ({span(a, b, ',.0f')})" for m, a, b in found.T])
+        shown=[f"median rank {number(m, ',.0f')} ({ends(a, b, ',.0f')})" for m, a, b in found.T])
 
 # %% ../nbs/10d_evidence_charts.ipynb #c047
 def lens_curves(
@@ -385,7 +385,7 @@ def lens_curves(
     cause = cause.assign(panel=cause.position.map(dict(entity=LENS_PANELS["entity_last"], final=LENS_PANELS["final"])), who=PATCH)
     table = pd.concat([lens.assign(effect=own.astype(float), layer=lens.x), cause], ignore_index=True)
     data = _curve_rows(table, ("panel", "who"), "layer", False, 0).assign(real=True)
-    data["shown"] = [[f"{number(m)} ({span(a, b)})" for m, a, b in zip(r.effect, r.low, r.high)] for r in data.itertuples()]
+    data["shown"] = [[f"{number(m)} ({ends(a, b)})" for m, a, b in zip(r.effect, r.low, r.high)] for r in data.itertuples()]
     return pd.concat([data, pd.DataFrame([rank_row(lens)])], ignore_index=True) if lens["rank"].notna().any() else data
 
 # %% ../nbs/10d_evidence_charts.ipynb #c048

@@ -19,7 +19,7 @@ from pathlib import Path
 from .facts import InputError, data_path
 from .files import LOCK, lock
 from .results import finished, load_study, prompt_options, read_run
-from .words import in_script, plain, some, visible
+from .words import count_of, in_script, letters, visible
 
 # %% ../nbs/11_report.ipynb #c005
 def book()->Path: # the checkout's top folder
@@ -346,7 +346,7 @@ def page_title(
     kind, _, rest = path.stem.partition("-")
     if kind not in ("study", "routes"): return ""
     told = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {}).get("results")
-    return plain(Path(told).name if told else rest) + (": how the fact travels" if kind == "routes" else "")
+    return letters(Path(told).name if told else rest) + (": how the fact travels" if kind == "routes" else "")
 
 # %% ../nbs/11_report.ipynb #c043
 def write_pages(
@@ -500,7 +500,7 @@ def reason_page(
 )->dict: # a notebook
     "A page in the place of another that could not be made."
     title = front_matter(json.loads((book()/f"nbs/{notebook}.ipynb").read_text(encoding="utf-8"))["cells"])[0]
-    text = (f"# {title}\n\n> This page could not be made\n\n{plain(last_error(why))}\n\n"
+    text = (f"# {title}\n\n> This page could not be made\n\n{letters(last_error(why))}\n\n"
         "The other pages do not depend on it. When the cause is mended, `bizzaroworld report` makes it again.")
     told = dict(papermill=dict(parameters=dict(results=str(results))))   # as papermill would have written it
     cell = dict(cell_type="markdown", metadata={}, source=lines(text))
@@ -562,4 +562,4 @@ def run_report(
     if not failed: return index
     reasons = "; ".join(f"{Path(name).stem} ({why})" for name, why in failed.items())
     raise RuntimeError(textwrap.shorten(
-        f"{some(len(failed), 'page')} could not be made, and each says why in {site}: {reasons}", 450, placeholder=" …"))
+        f"{count_of(len(failed), 'page')} could not be made, and each says why in {site}: {reasons}", 450, placeholder=" …"))

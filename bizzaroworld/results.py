@@ -33,10 +33,10 @@ class Study:
     notes:pd.DataFrame=field(default_factory=lambda: pd.DataFrame(columns=NOTE_COLUMNS)) # what differs from the text
 
     def _repr_markdown_(self):
-        from bizzaroworld.words import plain   # not before something is shown: it brings IPython
+        from bizzaroworld.words import letters   # not before something is shown: it brings IPython
         r = self.run
         return (
-            f"**{plain(r['model'])}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {r['dtype']} on {r['device']}, "
+            f"**{letters(r['model'])}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {r['dtype']} on {r['device']}, "
             f"noise floor {r['noise_floor']:.0e} logits")
 
 # %% ../nbs/06a_results.ipynb #n008b

@@ -4,21 +4,20 @@
 
 # %% auto #0
 __all__ = ['MAKERS', 'EXPERTS', 'WINDOWS', 'LOCAL', 'PART', 'ROUTES', 'MAPS', 'FLOOR', 'PICTURED', 'PARTS', 'SENDERS', 'RANKINGS',
-           'PICTURES', 'code_sha256', 'settings_of', 'versions', 'git_commit', 'about', 'forget_peak', 'peak_memory',
-           'parts_of', 'part_name', 'write_part', 'read_part', 'run_parts', 'drop_parts', 'strongest', 'beside',
-           'with_tokens', 'finished_study', 'check_replaced', 'save_study', 'study']
+           'PICTURES', 'code_sha256', 'settings_of', 'about', 'parts_of', 'part_name', 'write_part', 'read_part',
+           'run_parts', 'drop_parts', 'strongest', 'beside', 'with_tokens', 'finished_study', 'check_replaced',
+           'save_study', 'study']
 
 # %% ../nbs/06b_study.ipynb #c002
-import contextlib, hashlib, json, os, platform, re, subprocess, sys, time
+import contextlib, hashlib, json, re, sys, time
 from functools import lru_cache
-from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
-import torch
 from . import __version__
 from .facts import InputError
 from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
+from .machine import forget_peak, git_commit, peak_memory, versions
 from .models import token_texts
 from .selection import select
 from .engine import Network, in_blocks
@@ -47,23 +46,6 @@ def settings_of(model, battery_table, source, selection, seed, quick, experiment
                 battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick,
                 experiments=list(experiments), package=__version__, code_sha256=code_sha256())
 
-# %% ../nbs/06b_study.ipynb #c012
-def versions():
-    "Versions of what the numbers depend on."
-    found = {n: metadata.version(n) for n in ("torch", "transformers", "transformer-lens")}
-    return {"python": platform.python_version(), **found, "bizzaroworld": __version__}
-
-def git_commit():
-    "The commit of this checkout, or None: a repository that the package merely lies in is somebody else's."
-    here = Path(find_spec("bizzaroworld").origin).resolve().parent.parent
-    if not (here/"nbs"/"06b_study.ipynb").is_file(): return None
-    ask = ["git", "rev-parse", "--show-toplevel", "HEAD"]
-    plain = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}   # a hook's name another
-    try: said = subprocess.run(ask, cwd=here, env=plain, capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError): return None
-    top, commit = said.splitlines()
-    return commit if Path(top).resolve() == here else None
-
 # %% ../nbs/06b_study.ipynb #c012c
 EXPERTS = ("num_local_experts", "num_experts", "n_routed_experts")   # how configurations call the experts of a mixture
 WINDOWS = ("sliding_window", "window_size", "attention_chunk_size")  # and how many tokens a local layer sees
@@ -87,22 +69,6 @@ def about(model, net):
                 own_token=net.anatomy.own, latent=net.anatomy.latent, model_class=type(net.prepared.model).__name__,
                 reference=getattr(model, "reference_by", ""), reference_why=getattr(model, "reference_why", ""),
                 layer_kinds=_layer_kinds(config, len(net.layers)))
-
-# %% ../nbs/06b_study.ipynb #c012b
-def forget_peak(device):
-    "Begin to measure peak memory anew; on Linux and on a GPU, elsewhere the peak is that of the whole process."
-    if device == "cuda": return torch.cuda.reset_peak_memory_stats()
-    try: Path("/proc/self/clear_refs").write_text("5")
-    except OSError: pass
-
-def peak_memory(device):
-    "Peak memory of this process, or of the GPU, since `forget_peak`, in bytes."
-    if device == "cuda": return torch.cuda.max_memory_allocated()
-    if find_spec("resource") is None:   # Windows
-        import psutil
-        return psutil.Process().memory_info().peak_wset
-    import resource
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 # %% ../nbs/06b_study.ipynb #c014
 PART = 30   # pairs in a part

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from attack import files as attack
-from bizzaroworld import cli, files, results, study
+from bizzaroworld import cli, files, machine, results, study
 from bizzaroworld.battery import COLUMNS
 from bizzaroworld.facts import InputError
 
@@ -188,9 +188,9 @@ def test_the_commit_is_that_of_this_checkout_only(tmp_path, monkeypatch):
     git("init", "-q"); git("commit", "-q", "--allow-empty", "-m", "theirs")
     def there(folder, checkout):
         (tmp_path/folder/"bizzaroworld").mkdir(parents=True, exist_ok=True); (tmp_path/folder/"bizzaroworld/__init__.py").touch()
-        if checkout: (tmp_path/folder/"nbs").mkdir(exist_ok=True); (tmp_path/folder/"nbs/06b_study.ipynb").touch()
-        monkeypatch.setattr(study, "find_spec", lambda name: type("Spec", (), dict(origin=str(tmp_path/folder/"bizzaroworld/__init__.py"))))
-        return study.git_commit()
+        if checkout: (tmp_path/folder/"nbs").mkdir(exist_ok=True); (tmp_path/folder/"nbs/00_machine.ipynb").touch()
+        monkeypatch.setattr(machine, "find_spec", lambda name: type("Spec", (), dict(origin=str(tmp_path/folder/"bizzaroworld/__init__.py"))))
+        return machine.git_commit()
     assert there("venv/lib/site-packages", False) is None and there("sub/project", True) is None and there("", False) is None
     assert there("", True) == git("rev-parse", "HEAD")
     monkeypatch.setenv("GIT_DIR", str(tmp_path/"no"))

@@ -12,7 +12,7 @@ from bizzaroworld.engine import Network
 from bizzaroworld.models import load
 from bizzaroworld.results import load_study
 from bizzaroworld.study import about, study
-from bizzaroworld.words import lacks_of, proven, reference_of
+from bizzaroworld.audit import lacks_of, proven, reference_of
 
 needs_browser = pytest.mark.skipif(pages.BROWSER is None, reason="no chromium or chrome on the PATH")
 
