@@ -245,10 +245,10 @@ def _out(args, name, source):
 
 def _check_experiments(args):
     "Refuse an experiment that there is not."
-    from bizzaroworld.experiments import EXPERIMENTS, patches_of
-    asked = EXPERIMENTS if args.experiments is None else [e.strip() for e in args.experiments.split(",")]
+    from bizzaroworld.schema import EVERY_PAIR, experiment_of
+    asked = EVERY_PAIR if args.experiments is None else [e.strip() for e in args.experiments.split(",")]
     args.experiments = tuple(dict.fromkeys(asked))
-    for e in args.experiments: patches_of(e, 0, 0)
+    for e in args.experiments: experiment_of(e)
 
 def _check_study(args, table, source):
     "Refuse what cannot be studied before the first model is loaded."

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['RESIDUAL', 'MAPPED', 'OF_HEADS', 'DIRECTIONS', 'CONTROLS', 'REAL', 'EXPERIMENTS', 'EVERY_PAIR', 'KINDS', 'PATCHES',
-           'TRIAGE', 'Experiment', 'Control', 'experiments_table', 'Column', 'columns_table', 'empty_table',
-           'check_columns', 'pick', 'by_hand']
+           'TRIAGE', 'Experiment', 'Control', 'experiment_of', 'experiments_table', 'Column', 'columns_table',
+           'empty_table', 'check_columns', 'pick', 'by_hand']
 
 # %% ../nbs/00_schema.ipynb #83a54075
 from collections.abc import Iterable
@@ -78,6 +78,15 @@ _RECORDS = (
         "whether the road is needed", windows=(1, 3, 5), pairs=8, controls={"wrong_position": ("knockout",)}))
 EXPERIMENTS = {e.id: e for e in _RECORDS}
 EVERY_PAIR = tuple(e.id for e in _RECORDS if e.pairs is None)   # the six that are made of all pairs
+
+# %% ../nbs/00_schema.ipynb #s101
+def experiment_of(
+    name:str, # an id
+    among=EVERY_PAIR, # which may be asked for
+)->Experiment:
+    "An experiment by its id; what is unknown is refused."
+    if name in among: return EXPERIMENTS[name]
+    raise InputError(f"unknown experiment {name!r}: use one of {', '.join(among)}")
 
 # %% ../nbs/00_schema.ipynb #9f6c0de3
 def _where(e):

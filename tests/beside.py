@@ -13,7 +13,7 @@ root, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3]); sys.path.insert(
 import pandas as pd, torch
 from bizzaroworld import engine, models
 from bizzaroworld.battery import Pair
-from bizzaroworld.experiments import EXPERIMENTS, patches_of
+from bizzaroworld.patching import Patch
 assert engine.__file__.startswith(root)
 net = engine.Network(models.load(name, device="cpu", self_test=False))
 layers, heads = len(net.layers), net.heads if isinstance(net.heads, int) else len(net.heads)
@@ -25,7 +25,8 @@ for i in range(count):
     clean = [token() for _ in range(n)]
     corrupt = [*clean[:start], *[token() for _ in range(start, stop)], *clean[stop:]]
     pairs.append(Pair(i, "random", "", "", "", "", tuple(clean), tuple(corrupt), token(), token(), (start, stop)))
-patches = [p for e in EXPERIMENTS for p in patches_of(e, layers, heads)]
+places = [(site, at) for at in ("final", "entity") for site in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z")]
+patches = [Patch(s, l, at, h) for s, at in places for l in range(layers) for h in (range(heads) if s == "z" else [None])]
 engine.patch_all(net, pairs[:2], patches[:20])   # the first use of anything is slow
 began, worked = time.perf_counter(), time.process_time()
 ld = engine.patch_all(net, pairs, patches).ld

@@ -29,7 +29,7 @@ def some_pairs():
 def all_numbers(net, pairs):
     "Every table of a study."
     tables = {name: run(None) for name, _, run in study.parts_of("m", net, pairs, pairs)}
-    with torch.inference_mode(): beside, left_out = study.beside("m", net, pairs, pairs, pd.concat(tables.values(), ignore_index=True))
+    with torch.inference_mode(): beside, left_out = study.other_tables("m", net, pairs, pairs, pd.concat(tables.values(), ignore_index=True))
     assert not left_out
     return {**tables, **beside, "floor": pd.DataFrame([dict(floor=experiments.noise_floor(net, pairs[:2]))])}
 
@@ -51,7 +51,7 @@ def test_nothing_is_waited_for_inside_a_sweep(kind):
     "However many steps there are, the GPU is waited for equally often."
     pairs, found = some_pairs(), []
     with gpu(): net = network(kind, there=True)
-    patches = study_patches(net) + [p for _, p in experiments.routes_of(net)]
+    patches = study_patches(net) + [p for p in (*experiments.patches_for(net, "6"), *experiments.patches_for(net, "7"))]
     for budget, some in ((4, pairs), (32, pairs), (10_000, pairs), (10_000, pairs[:1])):
         with gpu() as waits: patch_all(net, some, patches, budget=budget)
         found.append(dict(waits))
@@ -63,7 +63,7 @@ def test_nothing_is_waited_for_inside_a_sweep(kind):
 def test_apples_gpu_is_asked_for_no_float64(kind, monkeypatch):
     "Patches, lens and the tables of routes on a device that refuses it: the same numbers."
     pairs, here = some_pairs(), network(kind, there=False)
-    patches = study_patches(here) + [p for _, p in experiments.routes_of(here)]
+    patches = study_patches(here) + [p for p in (*experiments.patches_for(here, "6"), *experiments.patches_for(here, "7"))]
     heads = [(0, 1), (1, 0)]
     def numbers(net):
         runs = routing.pair_runs(net, pairs)
