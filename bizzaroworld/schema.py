@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['RESIDUAL', 'MAPPED', 'OF_HEADS', 'DIRECTIONS', 'CONTROLS', 'REAL', 'EXPERIMENTS', 'EVERY_PAIR', 'KINDS', 'PATCHES',
-           'TRIAGE', 'Experiment', 'Control', 'experiment_of', 'experiments_table', 'Column', 'columns_table',
-           'empty_table', 'check_columns', 'pick', 'by_hand']
+           'TRIAGE', 'BATTERY', 'DROPPED', 'NOTES', 'SELECTION', 'CANDIDATES', 'PATTERNS', 'ATTENTION', 'ATTRIBUTION',
+           'PATHS', 'CIRCUIT', 'LENS', 'TABLES', 'TEXT', 'Experiment', 'Control', 'experiment_of', 'experiments_table',
+           'Column', 'columns_table', 'empty_table', 'check_columns', 'pick', 'by_hand']
 
 # %% ../nbs/00_schema.ipynb #83a54075
 from collections.abc import Iterable
@@ -115,7 +116,7 @@ class Column:
 def _columns(text):
     "Columns as they are written below: `name kind[?] [unit]: meaning`, a line each."
     found = []
-    for line in text.strip().splitlines():
+    for line in filter(str.strip, text.splitlines()):
         head, meaning = line.split(": ", 1)
         name, kind, *unit = head.split()
         word = {"text": "text", "whole": "whole", "number": "number", "yes": "yes or no"}[kind.rstrip("?")]
@@ -172,6 +173,95 @@ rank_corrupt_target_on_corrupt whole: among all tokens, from 1
 clean_tokens text: the clean prompt's tokens as a JSON list
 """)
 
+# %% ../nbs/00_schema.ipynb #t101
+_PAIR = """
+category text: the pair's category
+clean_prompt text: as it was given
+corrupt_prompt text: as it was given
+clean_target text: as it was given
+corrupt_target text: as it was given
+"""
+BATTERY = _columns(_PAIR + "entity_token text?: what the two prompts differ in, where the battery says it")
+DROPPED = _columns("index whole: row in the battery, counted from 0" + _PAIR.split("clean_target")[0] + "reason text: why the pair is not valid")
+NOTES = _columns("""
+index whole: row in the battery, counted from 0
+column text: of the battery
+written text: what stands there
+read text: what was read
+note text: why, or what is odd
+""")
+SELECTION = _columns("""
+step text: of the rule that made the default battery
+pairs whole: left after it
+categories whole: of these pairs
+""")
+CANDIDATES = _columns(_PAIR.replace("given", "made") + """
+relation text: of the facts
+clean_subject text: the clean prompt's entity
+corrupt_subject text: the corrupt prompt's entity
+known yes: whether both facts are known
+""" + "".join(f"{c.name} {c.kind} {c.unit}: {c.meaning}\n" for c in TRIAGE if c.name.startswith(("ld_", "total", "p_", "rank_"))))
+
+# %% ../nbs/00_schema.ipynb #t102
+_ABOUT = """
+model text: the model's name
+battery_idx whole: row of the pair in the battery, counted from 0
+category text: the pair's category
+"""
+_HEAD = "layer whole: counted from 0\nhead whole: counted from 0\n"
+PATTERNS = _columns(_ABOUT + _HEAD + """
+query whole: token that looks, counted from 0
+key whole: token that is looked at
+weight number: attention weight in the clean run
+""")
+ATTENTION = _columns(_ABOUT + _HEAD + """
+run text: `clean` or `corrupt`
+weight number: attention of the final token to the entity's tokens, summed
+""")
+ATTRIBUTION = _columns(_ABOUT + """
+run text: `clean` or `corrupt`
+component text: `head`, `mlp`, `embedding` or another part whose output is added to the stream
+layer whole?: counted from 0
+head whole?: counted from 0
+source text?: part of the prompt that the head read from
+contribution number logits: to LD
+""")
+PATHS = _columns(_ABOUT + """
+direction text: `noising` or `denoising`
+sender_layer whole: of the head that sends
+sender_head whole: of the head that sends
+position text: where it is received
+receiver text: `q`, `k`, `v` of a head, `mlp`, or `final`
+layer whole?: of the receiver
+head whole?: of the receiver
+control text?: the control's name; empty for a real path
+ld_patched number logits: LD of the patched run
+effect number: delta as a share of the whole difference between the two runs
+""")
+CIRCUIT = _columns(_ABOUT + """
+direction text: `noising` or `denoising`
+ranking text: what the components were ranked by, or `random`
+seed whole: of a random ranking; -1 for the others
+share number: of components that are kept
+n_components whole: that are kept
+ld number logits: LD with these components kept
+ld_full number logits: LD with all of them
+ld_empty number logits: LD with none
+""")
+LENS = _columns(_ABOUT + """
+run text: `clean` or `corrupt`
+position text: `entity_last` or `final`
+layer whole: whose output is read; -1 is the embedding
+ld number logits: LD read there by the final norm and the unembedding
+rank whole?: of the clean target there, from 1
+""")
+
+# %% ../nbs/00_schema.ipynb #t103
+TABLES = {"triage.csv": TRIAGE, "patches.parquet": PATCHES, "battery.csv": BATTERY, "dropped.csv": DROPPED, "notes.csv": NOTES,
+          "selection.csv": SELECTION, "candidates.csv": CANDIDATES, "patterns.parquet": PATTERNS, "attention.parquet": ATTENTION,
+          "attribution.parquet": ATTRIBUTION, "paths.parquet": PATHS, "circuit.parquet": CIRCUIT, "lens.parquet": LENS}
+TEXT = frozenset(c.name for columns in TABLES.values() for c in columns if c.kind == "text")   # text in every file
+
 # %% ../nbs/00_schema.ipynb #1aa0a10e
 def columns_table(
     columns, # as in `PATCHES`
@@ -194,9 +284,9 @@ def check_columns(
     where:str, # how it is called
 )->pd.DataFrame: # the same table
     "Refuse a table that lacks a column, or holds another kind of thing in one."
-    lost = [c.name for c in columns if c.name not in table]
+    lost = [c.name for c in columns if c.name not in table and not c.empty]
     if lost: raise InputError(f"{where} has no column {lost[0]}: it is no table of this version")
-    for c in columns:
+    for c in (c for c in columns if c.name in table):
         numbers = pd.api.types.is_numeric_dtype(table[c.name]) or pd.api.types.is_bool_dtype(table[c.name])
         if numbers == (c.kind == "text") and table[c.name].notna().any():
             raise InputError(f"{where}: column {c.name} should hold {c.kind}, it holds {table[c.name].dtype}")

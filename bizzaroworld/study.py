@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
 from . import __version__
-from .schema import CONTROLS, EVERY_PAIR, EXPERIMENTS, experiment_of, pick
+from .schema import CONTROLS, EVERY_PAIR, EXPERIMENTS, NOTES, experiment_of, pick
 from .facts import InputError
 from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
 from .machine import forget_peak, git_commit, peak_memory, versions
@@ -27,7 +27,7 @@ from . import circuit, lens, routing
 from .knowledge import Chosen, choose_battery, triage
 from .experiments import noise_floor, random_heads, run_experiments
 from .proof import prove
-from .results import NOTE_COLUMNS, TABLES, Damaged, Study, check_folder, load_study, read_run, write_run
+from .results import BESIDE, Damaged, Study, check_folder, load_study, read_run, write_run
 
 # %% ../nbs/06b_study.ipynb #c010
 def imported(
@@ -189,7 +189,7 @@ def other_tables(
     patches:pd.DataFrame, # the tidy table
     *,
     seed:int=0, # of the draws
-    tables=TABLES, # which of them
+    tables=BESIDE, # which of them
 )->tuple: # tables by name, and reasons for those that are left out
     "Attention, attribution, paths, circuits and lens."
     blocks = lambda some: [[some[i] for i in block] for block in in_blocks(net, some)]   # as many as are kept at once
@@ -250,7 +250,7 @@ def _work(model, net, chosen, out, settings, progress, began):
     proof = prove(model, net, pairs, seed=seed)   # or nothing is written
     patches = run_parts(parts_of(name, net, pairs, one_per_category, seed=seed, quick=quick, experiments=experiments), out, settings, progress)
     if not quick: patches = pd.concat([patches, random_heads(patches, seed=seed)], ignore_index=True)
-    wanted = TABLES if not quick else ("patterns",) if "4F" in experiments else ()
+    wanted = BESIDE if not quick else ("patterns",) if "4F" in experiments else ()
     tables, left_out = other_tables(name, net, pairs, one_per_category, patches, seed=seed, tables=wanted)
     run = {**settings, "settings": settings, "battery": source, **about(model, net), "proof": proof, "noise_floor": noise_floor(net, pairs[:2]),
            "left_out": left_out,
@@ -264,7 +264,7 @@ def _notes(battery):
     "What was read otherwise than it is written, as a table."
     notes = battery.notes
     if isinstance(notes, pd.DataFrame): return notes
-    return pd.DataFrame([(int(re.search(r"\d+", n)[0]), "", "", "", n) for n in notes], columns=NOTE_COLUMNS)
+    return pd.DataFrame([(int(re.search(r"\d+", n)[0]), "", "", "", n) for n in notes], columns=[c.name for c in NOTES])
 
 def save_study(
     out:Path, # the folder
@@ -273,7 +273,7 @@ def save_study(
 ):
     "Write a study's files; `run.json` comes last and knows the others, so a folder with it is complete."
     (out/"run.json").unlink(missing_ok=True)
-    optional = {"selection.csv": chosen.steps, "candidates.csv": chosen.candidates, **{f"{t}.parquet": done.tables.get(t) for t in TABLES}}
+    optional = {"selection.csv": chosen.steps, "candidates.csv": chosen.candidates, **{f"{t}.parquet": done.tables.get(t) for t in BESIDE}}
     written = {}
     for name, table in {"battery.csv": done.battery, "dropped.csv": chosen.battery.dropped, "notes.csv": done.notes, **optional,
                         "triage.csv": done.triage, "patches.parquet": done.patches}.items():

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from attack import files as attack
-from bizzaroworld import cli, files, machine, results, study
+from bizzaroworld import cli, files, machine, results, schema, study
 from bizzaroworld.battery import COLUMNS
 from bizzaroworld.facts import InputError
 
@@ -31,7 +31,7 @@ def test_text_stays_text_in_every_file(tmp_path):
     "Every column of ours that holds text, in every CSV file; numbers stay numbers, to the last bit."
     numbers = dict(battery_idx=range(len(HARD)), total_swing=[1 / (i + 3) for i in range(len(HARD))], known=[i % 2 == 0 for i in range(len(HARD))])
     for name in (n for n in results.FILES if n.endswith(".csv")):
-        table = pd.DataFrame({**{c: HARD for c in sorted(files.TEXT)}, **(numbers if name != "battery.csv" else {})})
+        table = pd.DataFrame({**{c: HARD for c in sorted(schema.TEXT)}, **(numbers if name != "battery.csv" else {})})
         if name == "triage.csv": table.loc[2, "total_swing"] = float("nan"); table.loc[3, "total_swing"] = float("inf")
         files.write_table(tmp_path/name, table)
         pd.testing.assert_frame_equal(files.read_table(tmp_path/name), table, check_exact=True)
@@ -50,7 +50,7 @@ def test_a_study_of_numbers_is_read_back_as_text(tiny_models, tmp_path):
     assert results.study_table(tmp_path/"left", "dropped.csv").category.tolist() == ["007"] and left.battery.clean_target.iloc[-1] == " 4"
 
 
-@pytest.mark.parametrize("notes", [pd.DataFrame([(0, "clean_target", "007", " 007", "'007' is read as ' 007'")], columns=results.NOTE_COLUMNS),
+@pytest.mark.parametrize("notes", [pd.DataFrame([(0, "clean_target", "007", " 007", "'007' is read as ' 007'")], columns=[c.name for c in schema.NOTES]),
     ("row 3: target '007' is read with a leading space, ' 007'",)], ids=["a table", "sentences"])
 def test_notes_are_kept(again, tmp_path, monkeypatch, notes):
     "What was read otherwise than it is written stands in the finished study, letter by letter."
@@ -62,7 +62,7 @@ def test_notes_are_kept(again, tmp_path, monkeypatch, notes):
     again(tmp_path, quick=True)
     kept = results.load_study(tmp_path).notes
     if isinstance(notes, pd.DataFrame): pd.testing.assert_frame_equal(kept, notes)
-    else: assert list(kept) == list(results.NOTE_COLUMNS) and kept["index"].tolist() == [3] and kept.note.tolist() == list(notes)
+    else: assert list(kept) == [c.name for c in schema.NOTES] and kept["index"].tolist() == [3] and kept.note.tolist() == list(notes)
 
 
 def test_private_as_the_umask_says(again, tmp_path):
