@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from .patching import target_ids, token_indices
 from .engine import Network, Runs
-from .parallel import even, on_each_core
+from .parallel import equal_parts, on_each_core
 from .routing import pair_runs
 
 # %% ../nbs/05d_lens.ipynb #c005
@@ -72,7 +72,7 @@ def lens(
             if ranks and (run, position) == ("clean", "final"):
                 states = torch.stack([s[rows, at] for s in runs.pre], 1)
                 own = ids[:, :1].expand(-1, states.shape[1])
-                parts_of = zip(*(even(t.flatten(0, 1), 512, net.device) for t in (states, own)))
+                parts_of = zip(*(equal_parts(t.flatten(0, 1), 512, net.device) for t in (states, own)))
                 table["rank"] = torch.cat(on_each_core(lambda some: lens_rank(net, *some), list(parts_of), net.device)).cpu().numpy()
             parts.append(table.assign(run=run, position=position, layer=table.layer - 1))
     table = pd.concat(parts, ignore_index=True)

@@ -18,7 +18,7 @@ from .facts import InputError
 from .patching import DIRECTIONS, target_ids, token_indices, wider
 from .metrics import effect
 from .engine import (COLUMNS, Climb, Network, Plan, Rows, Runs, Stop, attention_out, read_difference,
-    rest_of_layer, run_layer, there)
+    rest_of_layer, run_layer, to_device)
 
 # %% ../nbs/05b_routing.ipynb #c007
 RUNS = ("clean", "corrupt")
@@ -274,7 +274,7 @@ def sent(
         mine = (layer == level).nonzero()[:, 0]
         some = rows.some(mine)
         z, (row, token) = some.of(runs.z[level]).clone(), patched[mine].nonzero(as_tuple=True)
-        row, token, giver, at, which = there(net.device, row, token, source[mine][row], some.here[row, token], head[mine][row])
+        row, token, giver, at, which = to_device(net.device, row, token, source[mine][row], some.here[row, token], head[mine][row])
         z[row, token, which] = runs.z[level][giver, at, which]
         moved = attention_out(some, level, z) - some.of(runs.attn[level])
         change[mine] = moved * patched[mine, :, None].to(net.device)
@@ -314,7 +314,7 @@ def through_keys(
     def take(keys, values): found.extend((keys, values)); raise Stop
     run_layer(rows, level, pre + change, give=take)
     seen, x = (rows.last(), pre[:, -1:]) if last else (rows, pre)   # of the last layer only the final token is read
-    row, token = there(net.device, *patched.nonzero(as_tuple=True))
+    row, token = to_device(net.device, *patched.nonzero(as_tuple=True))
     for head in range(net.kv_heads[level]):
         both = [rows.of(store[level]).clone() for store in (runs.k, runs.v)]
         for which in ((0, 1) if net.anatomy.latent else ("kv".index(kind),)): both[which][row, token, head] = found[which][row, token, head]
