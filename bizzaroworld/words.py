@@ -4,11 +4,14 @@
 
 # %% auto #0
 __all__ = ['TONES', 'signed', 'short', 'number', 'percent', 'ends', 'with_ends', 'with_interval', 'count_of', 'listed',
-           'head_name', 'layer_range', 'visible', 'letters', 'verdict_badge', 'in_script', 'paragraph', 'show_table']
+           'head_name', 'layer_range', 'visible', 'letters', 'verdict_badge', 'in_script', 'paragraph', 'show_table',
+           'Finding', 'finding']
 
 # %% ../nbs/00_words.ipynb #n002
 import json, re, unicodedata
+from dataclasses import dataclass, field
 import numpy as np
+import pandas as pd
 from IPython.display import HTML, Markdown, display
 
 # %% ../nbs/00_words.ipynb #n005
@@ -160,3 +163,29 @@ def show_table(
     "Show a table."
     if not markup: frame = frame.map(lambda v: letters(v) if isinstance(v, str) else v).rename(columns=letters)
     display(HTML(frame.to_html(index=False, border=0, na_rep="–", escape=False, float_format=lambda v: signed(f"{v:.{digits}f}"))))
+
+# %% ../nbs/00_words.ipynb #n016b
+@dataclass(frozen=True)
+class Finding:
+    "What a section says."
+    parts:tuple # in order: text (Markdown), data frames, pictures
+    numbers:dict=field(default_factory=dict) # that stand in the text, by name
+    digits:int=2 # of tables, behind the decimal point
+
+    @property
+    def text(self): return " ".join(p for p in self.parts if isinstance(p, str))
+
+    def _ipython_display_(self):
+        for part in self.parts:
+            if isinstance(part, str): paragraph(part)
+            elif isinstance(part, pd.DataFrame): show_table(part, self.digits)
+            else: display(part)
+
+def finding(
+    *parts, # as of a `Finding`, or findings; what is None, False or empty is left out
+    digits:int=2, # of tables
+    **numbers, # that stand in the text
+)->Finding:
+    "A finding of these parts."
+    nothing = lambda p: p is None or p is False or (isinstance(p, (str, list)) and not p)
+    return Finding(tuple(p for p in parts if not nothing(p)), numbers, digits)
