@@ -76,12 +76,12 @@ def median_layer(
     "The median pair's layer."
     return inference.cluster_bootstrap(per_pair[what].to_numpy(float), per_pair.category.to_numpy(), statistic=inference.median)
 
-def _half(read, what):
+def _half(read, what, direction="noising", form="{}, 95 %"):
     "The median layer of the pairs that come to it, and its interval."
-    rows = pick(read.per_pair, direction="noising")
+    rows = pick(read.per_pair, direction=direction)
     found, middle = rows[what].where(rows[what] < read.n_layers).dropna(), median_layer(rows, what)
     layer = f"layer {found.median():g}" if len(found) else "no layer"
-    return layer, ends(middle.low, middle.high, "g", "{}, 95 %")
+    return layer, ends(middle.low, middle.high, "g", form)
 
 def cards(read):
     "The four numbers at the top of the page."
@@ -187,8 +187,8 @@ def worst_layer(read):
 
 def _arrives(read):
     "Where the answer arrives by our definition, in both directions."
-    at = {d: median_layer(pick(read.per_pair, direction=d), "arrival") for d in ("noising", "denoising")}
-    said = [f"at layer {float(i.estimate):g} in {d} ({ends(i.low, i.high, 'g', '95 % interval {}')})" for d, i in at.items()]
+    at = {d: _half(read, "arrival", d, "95 % interval {}") for d in ("noising", "denoising")}
+    said = [f"at {layer} in {d} ({interval})" for d, (layer, interval) in at.items()]
     return f"the median pair crosses one half of its effect {listed(said)}."
 
 def damage(read):
