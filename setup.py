@@ -21,10 +21,11 @@ setup(
     license="Apache-2.0",
     classifiers=["Programming Language :: Python :: 3", "License :: OSI Approved :: Apache Software License", "Intended Audience :: Science/Research"],
     python_requires=f">={cfg['min_python']},<3.14",
-    # data/ stays at the top level for readers; installed, it travels inside the package
-    packages=["bizzaroworld", "bizzaroworld.data"],
-    package_dir={"bizzaroworld.data": "data"},
-    package_data={"bizzaroworld.data": ["*.csv", "*.json", "shapes/*.json", "bench/*.json"]},
+    # data/ and nbs/ stay at the top level for readers; installed, they travel inside the package
+    packages=["bizzaroworld", "bizzaroworld.data", "bizzaroworld.book"],
+    package_dir={"bizzaroworld.data": "data", "bizzaroworld.book": "nbs"},
+    package_data={"bizzaroworld.data": ["*.csv", "*.json", "shapes/*.json", "bench/*.json"],
+                  "bizzaroworld.book": ["*.ipynb", "*.md", "*.css", "reports/*.ipynb", "site/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={"embedded": cfg["embedded_requirements"].split(), "bench": cfg["bench_requirements"].split(), "dev": cfg["dev_requirements"].split()},
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["bizzaroworld=bizzaroworld._modidx:d"]},

@@ -7,15 +7,15 @@ import nbformat
 import pytest
 import yaml
 
-from bizzaroworld import report
+from bizzaroworld import report, website
 from bizzaroworld.facts import InputError
 
-BOOK = report.book()
+BOOK = website.workplace()
 SOURCES = sorted(p for p in (BOOK / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts)
 HOSTILE = "```\n:::\n{{< env HOME >}} <b>*x*</b>"
 
 
-def page_of(path): return report.to_page(json.loads(path.read_text(encoding="utf-8")), prose=not path.name[0].isdigit())
+def page_of(path): return website.to_page(json.loads(path.read_text(encoding="utf-8")), prose=not path.name[0].isdigit())
 
 
 def made_by_hand():
@@ -25,10 +25,10 @@ def made_by_hand():
     shown = [{"application/vnd.vegalite.v6+json": chart, "text/plain": "…"}, {"text/html": table}, {"text/markdown": "Some *prose*\n\n- {{< meta title >}}"}, {"text/plain": HOSTILE}]
     outputs = [nbformat.v4.new_output("display_data", data=d) for d in shown] + [nbformat.v4.new_output("stream", text=HOSTILE + "\n\nlast\n")]
     cells = [nbformat.v4.new_raw_cell("---\nskip_exec: true\n---"), nbformat.v4.new_markdown_cell("# A page\n\n> by hand\n\nwords"), nbformat.v4.new_code_cell("#| export\nf()\ng()", outputs=outputs)]
-    return report.to_page(json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells))))
+    return website.to_page(json.loads(nbformat.writes(nbformat.v4.new_notebook(cells=cells))))
 
 
-PAGES = {**{p.name: page_of(p) for p in SOURCES}, "reason": report.to_page(report.reason_page("reports/study", "results/a", HOSTILE), prose=True), "hand": made_by_hand()}
+PAGES = {**{p.name: page_of(p) for p in SOURCES}, "reason": website.to_page(report.reason_page("reports/study", "results/a", HOSTILE), prose=True), "hand": made_by_hand()}
 
 
 def as_read(text):
@@ -127,9 +127,9 @@ def test_hostile_text_ends_no_block_and_runs_nothing():
 
 @pytest.mark.parametrize("name", ["a*b*", "_x_", "<b>", "# a", "1. a", "{{< env HOME >}}", "a: b", "$x$", "`a`", "a--b", "'q' \"q\"", "модель", "[a](b)", "&amp;", "---", "!a", "a\nb"])
 def test_a_models_folder_is_its_title_letter_by_letter(name):
-    path = Path("_executed") / report.page_file("study", name)
+    path = Path("_executed") / website.page_file("study", name)
     note = dict(metadata=dict(papermill=dict(parameters=dict(results=f"results/{name}"))), cells=[dict(cell_type="markdown", metadata={}, source="# S\n\n> s")])
-    head = "".join(report.to_page(note, name=report.page_title(path, note))["cells"][0]["source"])
+    head = "".join(website.to_page(note, name=website.page_title(path, note))["cells"][0]["source"])
     def text(node):
         if isinstance(node, list): return "".join(map(text, node))
         return {"Str": lambda: node["c"], "Space": lambda: " "}.get(node.get("t"), lambda: text(node["c"]))()
@@ -139,10 +139,10 @@ def test_a_models_folder_is_its_title_letter_by_letter(name):
 
 def test_pages_of_two_folders_never_share_a_file():
     names = ["a", "A", "a#b", "a%b", "a?b", "a b", "a  b", "a-b", "a/b", "'a'", '"a"', "модель", "модели", "模型", ".a", "a~b", "", "a" * 80, "a" * 81, "a" * 82, "1000", "true"]
-    files = [report.page_file(kind, n) for kind in ("study", "routes") for n in names]
+    files = [website.page_file(kind, n) for kind in ("study", "routes") for n in names]
     assert max(Counter(files).values()) == 1 and all(len(f) < 120 and re.fullmatch(r"[\w.~-]+", f, re.A) for f in files)
-    assert report.page_file("study", "gemma-3-270m") == "study-gemma-3-270m.ipynb"
-    assert report.page_file("study", report.page_file("study", "a b")[6:-6]) != report.page_file("study", "a b")   # a folder that is called like the file of another
+    assert website.page_file("study", "gemma-3-270m") == "study-gemma-3-270m.ipynb"
+    assert website.page_file("study", website.page_file("study", "a b")[6:-6]) != website.page_file("study", "a b")   # a folder that is called like the file of another
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
@@ -193,21 +193,21 @@ def test_quarto_in_the_checkout_makes_the_site_and_comes_to_an_end(stand_in):
     outer, inner = calls()
     assert inner["words"] == ["render", str(top / "_proc"), "--no-execute"]
     assert inner["told"] == ["QUARTO_PROFILE"]   # what is the user's own stays
-    assert (top / "_site" / "index.html").read_text() == "made by quarto" and (top / "_site" / report.MARK).is_file()
+    assert (top / "_site" / "index.html").read_text() == "made by quarto" and (top / "_site" / website.MARK).is_file()
 
 
 def test_a_failed_render_says_why(stand_in):
     top, calls = stand_in
     pages = top / "_proc"
     (pages / "_quarto.yml").write_text("project:\n  type: website\n"); (pages / "fails").touch()
-    with pytest.raises(RuntimeError) as failed: report.render(pages)
+    with pytest.raises(RuntimeError) as failed: website.render(pages)
     assert str(failed.value) == "quarto render failed: ERROR: In file index.ipynb (line 3) bad indentation"
 
 
 def test_pages_without_a_project_are_not_rendered(stand_in):
     "Quarto would climb to the project at the top, whose first step is this render."
     top, calls = stand_in
-    with pytest.raises(InputError, match="no _quarto.yml"): report.render(top / "_proc")
+    with pytest.raises(InputError, match="no _quarto.yml"): website.render(top / "_proc")
     assert not (top.parent / "log").exists()
 
 

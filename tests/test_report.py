@@ -7,12 +7,13 @@ import nbformat
 import pandas as pd
 import pytest
 
-from bizzaroworld import report
+from bizzaroworld import report, website
 from bizzaroworld.battery import read_battery
 from bizzaroworld.facts import InputError
 from bizzaroworld.files import LOCK, lock, write_table
 from bizzaroworld.models import load
-from bizzaroworld.report import book, run_notebook, run_report
+from bizzaroworld.report import run_notebook, run_report
+from bizzaroworld.website import book
 from bizzaroworld.results import seal
 from bizzaroworld.study import load_study, study
 
@@ -33,7 +34,7 @@ def results(tiny_folders, tmp_path_factory):
     (folder / "few.csv").write_text(PAIRS)
     for twin, kind in TWINS.items(): shutil.copytree(tiny_folders[kind], folder / twin)
     study(load(str(folder / "gemma-2b"), device="cpu", self_test=False), read_battery(folder / "few.csv"), out=folder / "results" / "gemma-2b", source=str(folder / "few.csv"))
-    run_notebook(book() / "nbs/reports/study.ipynb", folder / "out.ipynb", model=str(folder / "gemma-3-12b-it"), battery=str(folder / "few.csv"), results=str(folder / "results" / "gemma-3-12b-it"), device="cpu")
+    run_notebook(book() / "reports/study.ipynb", folder / "out.ipynb", model=str(folder / "gemma-3-12b-it"), battery=str(folder / "few.csv"), results=str(folder / "results" / "gemma-3-12b-it"), device="cpu")
     return folder
 
 
@@ -44,9 +45,9 @@ def test_a_kernel_that_dies_unasked_is_started_again(tmp_path, monkeypatch):
         def run(*command, **words): count.append(1); return SimpleNamespace(returncode=left.pop(0), stderr=error, stdout="")
         with monkeypatch.context() as patch:
             patch.setattr(subprocess, "run", run)
-            if ends[starts - 1] == 0: assert run_notebook(book() / "nbs/reports/routes.ipynb", tmp_path / "o.ipynb") == tmp_path / "o.ipynb"
+            if ends[starts - 1] == 0: assert run_notebook(book() / "reports/routes.ipynb", tmp_path / "o.ipynb") == tmp_path / "o.ipynb"
             else:
-                with pytest.raises(RuntimeError, match=error[-12:]): run_notebook(book() / "nbs/reports/routes.ipynb", tmp_path / "o.ipynb")
+                with pytest.raises(RuntimeError, match=error[-12:]): run_notebook(book() / "reports/routes.ipynb", tmp_path / "o.ipynb")
         assert len(count) == starts
 
 
@@ -125,7 +126,7 @@ def test_one_unlucky_study_or_notebook_leaves_its_reason_and_the_others_are_made
     keep_two(there / "half")
     (there / "damaged" / "patches.parquet").write_bytes(b"PAR1 and no more"); (there / "empty" / "run.json").write_text("{}"); (there / "listed" / "run.json").write_text("[1]")
     (there / "shared").mkdir(); (proc / "_executed").mkdir(parents=True); (proc / "_executed" / "study-old.ipynb").write_text("{}")
-    study_page, routes = (Path(report.page_file(kind, good)).stem for kind in ("study", "routes"))
+    study_page, routes = (Path(website.page_file(kind, good)).stem for kind in ("study", "routes"))
     told = stand_in(monkeypatch, {routes, "compare", "battery"})
     with pytest.raises(RuntimeError) as failed: run_report(results=there, site=site, proc=proc)
     assert len(str(failed.value)) < 480 and "\n" not in str(failed.value) and str(failed.value).startswith("7 pages could not be made") and "compare" in str(failed.value)

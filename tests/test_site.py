@@ -7,7 +7,7 @@ import nbformat
 import pandas as pd
 import pytest
 
-from bizzaroworld import charts, report
+from bizzaroworld import charts, report, website
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the PATH")
@@ -54,7 +54,7 @@ def site(tmp_path_factory):
     odd = notebook("Study")
     odd.cells.append(nbformat.v4.new_markdown_cell("A zebra."))
     odd.metadata["papermill"] = dict(parameters=dict(results=f"results/{ODD}"))
-    nbformat.write(odd, executed / report.page_file("study", ODD))
+    nbformat.write(odd, executed / website.page_file("study", ODD))
     report.render_site(site=folder / "site", proc=folder / "proc")
     return folder / "site"
 
@@ -100,7 +100,7 @@ def test_every_link_of_a_page_leads_somewhere(site):
 
 @needs_browser
 def test_the_name_of_a_folder_reads_letter_by_letter(site):
-    page = Path(report.page_file("study", ODD)).with_suffix(".html").name
+    page = Path(website.page_file("study", ODD)).with_suffix(".html").name
     typed = "const box = document.querySelector('.smalldocs-search input'); box.value = 'zebra'; box.dispatchEvent(new Event('input')); setTimeout(() => { document.body.dataset.seen = JSON.stringify({title: document.title, head: document.querySelector('h1').textContent, menu: [...document.querySelectorAll('#quarto-sidebar a')].map(a => a.textContent.trim()), found: [...document.querySelectorAll('.search-result-title')].map(a => a.textContent)}); }, 1000);"
     seen = json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / page, LATER % typed))[1]))
     assert seen["head"].strip() == ODD and ODD in seen["title"] and ODD in seen["menu"] and ODD in seen["found"], seen
@@ -230,7 +230,7 @@ QUARTO = """<!DOCTYPE html><html><head><meta charset="utf-8"><link rel="styleshe
 def test_no_text_is_faint_as_quarto_marks_it(tmp_path, theme):
     import smalldocs
     (tmp_path / "assets").mkdir(), (tmp_path / "site_libs").mkdir()
-    shutil.copy(report.book() / "nbs" / "styles.css", tmp_path / "assets")
+    shutil.copy(website.book() / "styles.css", tmp_path / "assets")
     shutil.copy(next(Path(smalldocs.__file__).parent.rglob("bootstrap.min.css")), tmp_path / "site_libs" / "bootstrap.css")
     page = QUARTO % (" ".join(f"code span.{t} {{ color: #00769E; }}" for t in TOKENS), " ".join(f'<span class="{t}">{t}</span>' for t in TOKENS))
     if theme == "light": page = page.replace("quarto-dark", "quarto-light").replace("#dfe1e8", "#1f2430").replace("#15171c", "#fff").replace("#a3a9b8", "#5a6070").replace("#00769E", "#003B4F").replace(".65", ".3")
@@ -247,9 +247,9 @@ def test_this_test_sees_a_blank_page(site, tmp_path):
     assert found and not any("<svg" in f for f in found)
 
 
-@pytest.mark.parametrize("chapter", sorted(p.name for p in (report.book() / "nbs").rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts))
+@pytest.mark.parametrize("chapter", sorted(p.name for p in website.book().rglob("*.ipynb") if ".ipynb_checkpoints" not in p.parts))
 def test_no_kept_output_fetches_or_tells(chapter):
-    path = next(p for p in (report.book() / "nbs").rglob(chapter))
+    path = next(p for p in website.book().rglob(chapter))
     for cell in json.loads(path.read_text())["cells"]:
         kept = json.dumps(cell.get("outputs", []))
         assert "cdn." not in kept and "unpkg" not in kept, f"{chapter}: an output loads a script from elsewhere"

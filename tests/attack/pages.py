@@ -158,12 +158,12 @@ PAGES = ("study", "routes", "compare", "battery", "index")
 def run_pages(results, proc, only=PAGES, skip=()):
     "Execute the pages of all studies but those whose own pages are skipped: `(kind, model, file)` and the executed notebook, or the reason why it failed."
     from concurrent.futures import ThreadPoolExecutor
-    from bizzaroworld import report
+    from bizzaroworld import report, website
     jobs = [j for j in report.report_jobs(Path(results), Path(proc)/"_executed") if Path(j[0]).name in only and j[2].get("model") not in skip]
     def run(job):
         notebook, out, parameters = job
         page = Path(notebook).name, parameters.get("model", ""), out.stem
-        try: report.run_notebook(report.book()/f"nbs/{notebook}.ipynb", out, threads=1, **parameters)
+        try: report.run_notebook(website.book()/f"{notebook}.ipynb", out, threads=1, **parameters)
         except Exception as e: return page, f"{type(e).__name__}: {e}"
         return page, json.loads(out.read_text(encoding="utf-8"))
     with ThreadPoolExecutor(2) as pool: return dict(pool.map(run, jobs))
@@ -223,7 +223,7 @@ def random_rows(rng, count):
 
 def opened(root, skip=()):
     "Run and open every page of the studies below a folder: how many, and what is wrong."
-    from bizzaroworld import report
+    from bizzaroworld import report, website
     from bizzaroworld.results import finished, load_study
     found = run_pages(root/"results", root/"proc", skip=skip)
     wrong = [f"{kind}: {one_space(r)[-300:]}" for (kind, _, _), r in found.items() if isinstance(r, str)]
