@@ -4,10 +4,11 @@
 
 # %% auto #0
 __all__ = ['VERDICTS', 'STANDS', 'CALLED', 'NO_CONTROL', 'NO_PATCH', 'CLAIMS', 'LEGACY', 'load_published', 'published_text',
-           'published_number', 'Evidence', 'evidence', 'as_text', 'Finding', 'agrees', 'overlaps', 'under', 'windowed',
-           'controlled', 'p1', 'p2', 'p3', 'p4', 'p9', 'p5', 'p6', 'p10', 'p7', 'p8', 'p11', 'p13', 'p14',
-           'concentration', 'p12', 'faithful', 'p15', 'peak_ratio', 'at_final', 'p16', 'difference', 'depths',
-           'scaling', 'p17', 'verdicts', 'rules', 'counted', 'Legacy', 'legacy_beside', 'sensitivity']
+           'published_number', 'Evidence', 'evidence', 'as_text', 'Judgement', 'agrees', 'overlaps', 'under',
+           'windowed', 'controlled', 'p1', 'p2', 'p3', 'p4', 'p9', 'p5', 'p6', 'p10', 'p7', 'p8', 'p11', 'p13', 'p14',
+           'concentration', 'p12', 'faithful', 'p15', 'peak_ratio', 'at_final', 'p16', 'difference', 'depths_of',
+           'scales_with_depth', 'p17', 'verdicts', 'rules', 'verdicts_counted', 'Legacy', 'legacy_beside',
+           'sensitivity']
 
 # %% ../nbs/09_claims.ipynb #c002
 import re
@@ -102,7 +103,7 @@ def _r_text(of:str, r):
     return f"r({of}) = {as_text(r)}" if np.isfinite(r.estimate) else f"r({of}) is not defined, as one of the two does not vary"
 
 # %% ../nbs/09_claims.ipynb #c019
-class Finding(NamedTuple):
+class Judgement(NamedTuple):
     "What a rule found."
     measure:str # what the number is
     found:Interval|None # the number and its interval, where there is one
@@ -178,15 +179,15 @@ def p1(e):
     "Never comparable: another battery, of checked facts."
     valid = e.counts.get("pairs_valid", len(e.triage))
     cause = f"Another battery: {valid} of its {e.counts.get('pairs_given', valid)} pairs are valid under this tokenizer."
-    return Finding("valid pairs", Interval(valid, np.nan, np.nan), "not comparable", cause, NO_PATCH)
+    return Judgement("valid pairs", Interval(valid, np.nan, np.nan), "not comparable", cause, NO_PATCH)
 
 def p2(e):
     "Comparable only for the published model itself: the mean TotalSwing lies in our interval."
     found = e.interval(e.triage, e.triage.total_swing)
     cause = f"The median is {e.triage.total_swing.median():.2f}, the maximum {e.triage.total_swing.max():.2f} logits."
     if e.model != "gemma-3-12b-it":
-        return Finding("mean TotalSwing, logits", found, "not comparable", f"Another model and battery. {cause}", NO_PATCH)
-    return Finding("mean TotalSwing, logits", found, agrees(found, published_number("P2", part="mean")), cause, NO_PATCH)
+        return Judgement("mean TotalSwing, logits", found, "not comparable", f"Another model and battery. {cause}", NO_PATCH)
+    return Judgement("mean TotalSwing, logits", found, agrees(found, published_number("P2", part="mean")), cause, NO_PATCH)
 
 # %% ../nbs/09_claims.ipynb #c030
 def _picked(table, selection):
@@ -200,8 +201,8 @@ def _late(e, measure, value, published, room=0, selection="C"):
     found, arrival = taken(e.old[e.old.battery_idx.isin(pairs)]), e.interval(e.pairs, e.pairs.arrival_depth)
     worst, control = e.interval(e.old, relative_depth(e.old.worst, e.n_layers)), controlled(e, lambda t: taken(legacy(t)), pairs=pairs)
     if arrival.high >= worst.low:
-        return Finding(measure, found, agrees(found, published, room=room), "The worst layer is not clearly later than arrival here.", control)
-    return Finding(measure, found, "artefact of the method", f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, "
+        return Judgement(measure, found, agrees(found, published, room=room), "The worst layer is not clearly later than arrival here.", control)
+    return Judgement(measure, found, "artefact of the method", f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, "
                    f"the worst layer comes at {as_text(worst)}. The published number on this scale is {published:.2f}.", control)
 
 # %% ../nbs/09_claims.ipynb #c031
@@ -233,10 +234,10 @@ def p5(e):
     tell = lambda old: (f"{as_text(f)} ({old.onset.notna().sum()} of {len(old)} lose 5 logits)" if (f := _onset(e, old))
         else f"never (0 of {len(old)} lose 5 logits)")
     control, some = controlled(e, lambda t: tell(legacy(t))), f"{len(rows)} of {len(e.old)} pairs lose 5 logits in some layer"
-    if len(rows) < 2: return Finding("mean onset, relative depth", found, "artefact of the method", f"{some}.", control)
+    if len(rows) < 2: return Judgement("mean onset, relative depth", found, "artefact of the method", f"{some}.", control)
     r = e.interval(rows, rows[["onset", "total_swing"]].astype(float), correlation)
     bad, same = len(rows) < len(e.old) or r.high < 0, agrees(found, published, room=.5/17)
-    return Finding("mean onset, relative depth", found, "artefact of the method" if bad else same,
+    return Judgement("mean onset, relative depth", found, "artefact of the method" if bad else same,
         f"The published depth is {published:.2f}. {some}, and {_r_text('onset, TotalSwing', r)}.", control)
 
 # %% ../nbs/09_claims.ipynb #c035
@@ -253,7 +254,7 @@ def p6(e):
     r = e.interval(rows, np.stack([rows.legacy - rows.release, rows.total_swing], 1), correlation)
     found, published = taken(e.old), published_number("P6", part="median", depth=True)
     ours = e.interval(e.pairs, e.pairs.release_depth, median)
-    return Finding("median legacy release, relative depth", found,
+    return Judgement("median legacy release, relative depth", found,
         "artefact of the method" if r.low > 0 or r.high < 0 else agrees(found, published, room=.5/17),
         f"The published depth is {published:.2f}. "
         f"By our definition the median release is at {as_text(ours)}; {_r_text('legacy less ours, TotalSwing', r)}.",
@@ -265,7 +266,7 @@ def p10(e):
     pairs, published = _picked(e.triage, "A"), published_number("P10", part="median", depth=True)
     taken, rows = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers), median), e.old[e.old.battery_idx.isin(pairs)]
     found, band = taken(rows), relative_depth(_released(e, rows), e.n_layers).between(13/17, 15/17)
-    return Finding("median legacy release of selection A, relative depth", found, agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
+    return Judgement("median legacy release of selection A, relative depth", found, agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
         f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of layers 13–15 of 18, "
         f"where the published text puts the release.", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
@@ -280,14 +281,14 @@ def p7(e):
     found, control = _r(e, "ld_clean")
     bare = e.interval(e.old, np.stack([e.old.ld_clean, -e.old.total_swing], 1), correlation)
     near = abs(found.estimate - bare.estimate) < .05
-    return Finding("r(LD_clean, largest damage)", found, "artefact of the method" if near else agrees(found, published_number("P7", selection="C")),
+    return Judgement("r(LD_clean, largest damage)", found, "artefact of the method" if near else agrees(found, published_number("P7", selection="C")),
         f"Without any patch, {_r_text('LD_clean, −TotalSwing', bare)}.", control)
 
 def p8(e):
     "Artefact if damage is minus TotalSwing to within a tenth in the median pair; else the published r lies in our interval."
     found, control = _r(e, "total_swing")
     off = e.interval(e.old, (1 + e.old.damage / e.old.total_swing).abs(), median)
-    return Finding("r(TotalSwing, largest damage)", found,
+    return Judgement("r(TotalSwing, largest damage)", found,
         "artefact of the method" if off.estimate < .1 else agrees(found, published_number("P8", selection="C")),
         f"{'An identity: the' if off.estimate < .1 else 'The'} largest damage departs from −TotalSwing "
         f"by {as_text(off, '.1%')} in the median pair.", control)
@@ -302,7 +303,7 @@ def p11(e):
     def steps(t):
         effects = curves(t)
         return e.average((effects - effects.shift(-1, axis=1, fill_value=0)).max(axis=1), median)
-    return Finding("median share of a pair's effect lost in one block", found,
+    return Judgement("median share of a pair's effect lost in one block", found,
         "reproduced" if found.low > .5 else "differs" if found.high < .5 else "not comparable",
         f"The published pair loses {drop:.2f} of its effect in one block. Here it is block {block} in {votes} of {len(e.pairs)} pairs.",
         controlled(e, steps, what="Median of the largest step of the effect in one block"))
@@ -324,7 +325,7 @@ def p13(e):
     "Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17, or comes within half of our layer."
     found, row = _phase(e, "storage", "last")
     low, high = sorted(published_number("P13", model=m, depth=True) for m in ("gemma-2b", "gemma-3-12b-it"))
-    return Finding("last layer of storage, relative depth", found, overlaps(found, low, high, room=.5/max(e.n_layers - 1, 1)),
+    return Judgement("last layer of storage, relative depth", found, overlaps(found, low, high, room=.5/max(e.n_layers - 1, 1)),
         f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the depth.",
         _level(e, row, "entity"))
 
@@ -335,8 +336,8 @@ def p14(e):
     published, measure, control = (published_number("P14", model="gemma-2b", depth=True),
         "first layer of readout, relative depth", _level(e, row, "final"))
     if not row.layers:
-        return Finding(measure, found, "differs", "In no layer does the input at the final position carry nine tenths of the answer.", control)
-    return Finding(measure, found, overlaps(found, published, 1, room=.5/max(e.n_layers - 1, 1)),
+        return Judgement(measure, found, "differs", "In no layer does the input at the final position carry nine tenths of the answer.", control)
+    return Judgement(measure, found, overlaps(found, published, 1, room=.5/max(e.n_layers - 1, 1)),
         f"Readout is layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; it is published to begin at {published:.2f} of the depth.", control)
 
 # %% ../nbs/09_claims.ipynb #c047
@@ -397,7 +398,7 @@ def p12(e):
     deltas = pair_matrix(e.patches, value="delta", cells=["layer", "head"], experiment="4", direction="noising")
     found, twice = e.average(deltas[top]), abs(final.mean()[there]) >= 2 * abs(entity.mean()[top])
     verdict = "differs" if found.high < -edge or found.low > edge else "artefact of the method" if twice else "reproduced"
-    return Finding(f"mean delta of the strongest head at the entity, {_cell(top)}, logits", found, verdict,
+    return Judgement(f"mean delta of the strongest head at the entity, {_cell(top)}, logits", found, verdict,
         f"Its effect is {as_text(e.average(entity[top]))}. At the final position, where routing can be seen, "
         f"{_cell(there)} moves {as_text(e.average(final[there]))}.{_named(e, '4')}", _others(e, deltas, top, " logits"))
 
@@ -485,7 +486,7 @@ def p15(e):
         else "One category is too few to correct for many heads")
     cause = f"{_answer(final, blocks, spread)} By itself {_cell(final['top'])} moves {as_text(e.average(heads[final['top']]))}.{_named(e, '4F')} " \
         f"{correction}; at the entity {as_text(entity['half'], '.0%')} of the heads make up half."
-    return Finding("share of heads for half of the summed effect, final position",
+    return Judgement("share of heads for half of the summed effect, final position",
         Interval(final["half"], final["half_low"], final["half_high"]),
         "reproduced" if spread else "artefact of the method" if only_there else "differs",
         " ".join(w for w in (cause, *causes) if w), " ".join(w for w in (_others(e, heads, final["top"]), *controls) if w))
@@ -536,7 +537,7 @@ def p16(e):
         f"At the entity, where nothing is routed, it is {as_text(entity)}. "
         f"At the final position all attention outputs, one at a time, sum to {as_text(e.average(attention.sum(axis=1)))}.")
     of_block = lambda t: e.average(pair_matrix(t, experiment="2A", site="attn_out", direction="noising")[block])
-    return Finding("largest resid_pre effect / largest attn_out effect, final position", found, verdict, cause,
+    return Judgement("largest resid_pre effect / largest attn_out effect, final position", found, verdict, cause,
         controlled(e, of_block, names=tuple(CALLED), what=f"Effect of the attention output of block {block} at the final position"))
 
 # %% ../nbs/09_claims.ipynb #c067
@@ -547,17 +548,17 @@ def difference(
     d = a.estimate - b.estimate
     return Interval(d, d - np.hypot(a.estimate - a.low, b.high - b.estimate), d + np.hypot(a.high - a.estimate, b.estimate - b.low))
 
-def depths(e:Evidence)->dict: # quantity → `Interval` of relative depth
+def depths_of(e:Evidence)->dict: # quantity → `Interval` of relative depth
     "Where a model releases, receives, ends storage and begins readout."
     return dict(release=e.interval(e.pairs, e.pairs.release_depth), arrival=e.interval(e.pairs, e.pairs.arrival_depth)) | {
         "end of storage": _phase(e, "storage", "last")[0], "start of readout": _phase(e, "readout", "first")[0]}
 
-def scaling(
+def scales_with_depth(
     studies, # finished studies, of one model each
 # a row for each quantity and two models: their relative depths, `difference, low, high`, and whether the whole interval is within a tenth of the depth
 )->pd.DataFrame:
     "Do the phases of two models lie at the same relative depth?"
-    rows, every = [], [(e.model, depths(e)) for e in map(evidence, studies)]
+    rows, every = [], [(e.model, depths_of(e)) for e in map(evidence, studies)]
     for (one, a), (two, b) in combinations(every, 2):
         for q in a:
             d, parts = difference(a[q], b[q]), zip(("depth", "other_depth"), (a[q], b[q]))
@@ -578,10 +579,10 @@ def _halves(e):
 def p17(e, others):
     """Reproduced if release and arrival of each two models differ by less than a tenth of the depth (the whole interval);
     differs if an interval lies beyond it; else not comparable. The phase boundaries stand beside it."""
-    ours, worst, said = depths(e), 0, []
-    if not others: return Finding("mean release, relative depth", ours["release"], "not comparable", "One model only.", _halves(e))
+    ours, worst, said = depths_of(e), 0, []
+    if not others: return Judgement("mean release, relative depth", ours["release"], "not comparable", "One model only.", _halves(e))
     for o in others:
-        apart = {q: difference(ours[q], b) for q, b in depths(o).items()}
+        apart = {q: difference(ours[q], b) for q, b in depths_of(o).items()}
         # the comparisons are turned so that a difference without an interval is not taken for agreement
         worst = max([worst] + [2 * (d.low > .1 or d.high < -.1) or int(not (d.low >= -.1 and d.high <= .1))
             for q, d in apart.items() if q in ("release", "arrival")])
@@ -589,7 +590,7 @@ def p17(e, others):
         said.append(f"Depths less those of {o.model}: " + ", ".join(f"{q} {as_text(d, '+.2f')}" for q, d in apart.items())
             + (f". Not shown to agree within a tenth: {', '.join(far)}." if far else ". All agree within a tenth."))
     if len(others) == 1: said.append("Two models are an agreement, not a trend.")
-    return Finding("mean release, relative depth", ours["release"], ("reproduced", "not comparable", "differs")[worst], " ".join(said), _halves(e))
+    return Judgement("mean release, relative depth", ours["release"], ("reproduced", "not comparable", "differs")[worst], " ".join(said), _halves(e))
 
 # %% ../nbs/09_claims.ipynb #c072
 CLAIMS = dict(P1=p1, P2=p2, P3=p3, P4=p4, P5=p5, P6=p6, P7=p7, P8=p8, P9=p9, P10=p10, P11=p11, P12=p12, P13=p13, P14=p14, P15=p15, P16=p16, P17=p17)
@@ -597,7 +598,7 @@ CLAIMS = dict(P1=p1, P2=p2, P3=p3, P4=p4, P5=p5, P6=p6, P7=p7, P8=p8, P9=p9, P10
 def _row(claim, e, others):
     "One claim for one model."
     try: finding = CLAIMS[claim](e, others) if claim == "P17" else CLAIMS[claim](e)
-    except InputError as error: finding = Finding("", None, "not comparable", str(error))
+    except InputError as error: finding = Judgement("", None, "not comparable", str(error))
     if len(e.pairs) < 2: finding = finding._replace(verdict="not comparable", cause=f"One pair gives no interval to judge by. {finding.cause}")
     found = finding.found or Interval(np.nan, np.nan, np.nan)
     return dict(id=claim, claim=load_published().query("id == @claim").quantity.iloc[0], model=e.model,
@@ -616,7 +617,7 @@ def rules()->pd.DataFrame: # `id, rule`
     return pd.DataFrame([dict(id=k, rule=" ".join(f.__doc__.split())) for k, f in CLAIMS.items()])
 
 # %% ../nbs/09_claims.ipynb #n075
-def counted(
+def verdicts_counted(
     verdicts, # a series of `VERDICTS`
 )->str:
     "How many claims got which verdict, as a sentence."

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['FEW', 'JOINED', 'SEPARATE', 'MEANS', 'same_pairs', 'interval', 'depths', 'Comparison', 'compared', 'all_compared',
            'family', 'training', 'kinds_of', 'attention_of', 'number_format', 'facts_of', 'side_by_side',
-           'what_is_compared', 'which_pairs', 'judged', 'alone', 'verdict_text', 'not_shown', 'grain', 'in_plain_words',
-           'no_comparison', 'release_and_arrival', 'differences', 'pair_by_pair', 'measured_on', 'knock_outs', 'peaks',
-           'hidden', 'heads_shared', 'concentrations', 'concentrated', 'random_steps', 'controls_beside', 'scales',
-           'cannot_tell']
+           'what_is_compared', 'which_pairs', 'judged', 'on_shared_pairs', 'verdict_text', 'not_shown', 'grain',
+           'in_plain_words', 'no_comparison', 'release_and_arrival', 'differences', 'pair_by_pair', 'measured_on',
+           'knock_outs', 'knock_out_peaks', 'hidden', 'heads_shared', 'concentrations', 'concentrated', 'random_steps',
+           'controls_beside', 'scales', 'cannot_tell']
 
 # %% ../nbs/09d_comparison.ipynb #abc4ad20
 import html, re, shlex
@@ -120,7 +120,7 @@ class Comparison:
     @cached_property
     def scale(self): return judged(self.studies) # on each model's whole battery, as on the front page
     @cached_property
-    def alone(self): return alone(self)
+    def on_shared_pairs(self): return on_shared_pairs(self)
     @cached_property
     def differ(self): return [row for row in SEPARATE if len(set(self.facts.loc[row]) - {"not known here"}) > 1]
     @cached_property
@@ -271,7 +271,7 @@ def judged(studies):
     found = [claims.evidence(s) for s in studies]
     return {e.model: claims.CLAIMS["P17"](e, [other for other in found if other is not e]) for e in found}
 
-def alone(both):
+def on_shared_pairs(both):
     "The same on the shared pairs alone, where that is another question."
     if not both.again and all(len(s.triage) == both.n_pairs for s in both.studies) or both.n_categories < 2: return None
     def cut(study):
@@ -419,7 +419,7 @@ def _peak(both, rows, wrong):
     return dict(layer=layer, depth=interval(wide, clusters, at), effect=interval(wide[layer], clusters),
         wrong=interval(wrong.effect, wrong.category) if len(wrong) else None)
 
-def peaks(both, rows):
+def knock_out_peaks(both, rows):
     "The strongest knock-out of each model and window, clean run."
     noising = pick(rows, control="any", direction="noising")
     return [dict(model=n, window=int(w), **_peak(both, t, pick(noising, control="any", model=n, window=w)))
@@ -443,7 +443,7 @@ def hidden(both, picture):
     which = (f"{count_of(int(count.iloc[0]), 'pair')} were knocked out in every model, and these are compared." if same else
         "**The models share knocked-out pairs of fewer than two categories, so they are not compared here**: each panel is one model on its own pairs, "
         f"{listed(map(str, count))} of them.")
-    found = peaks(both, rows)
+    found = knock_out_peaks(both, rows)
     cells = [(f"{count_of(p['window'], 'layer')} hidden", p["model"], _peak_lines(both, p)) for p in sorted(found, key=lambda p: p["window"])]
     single = listed(f"{p['depth'][0]:.2f} in {letters(p['model'])} (layer {p['layer']}, {p['effect'][0]:.2f} of the difference)" for p in found if p["window"] == 1)
     return finding(title, f"""Attention from the final token to the entity is knocked out in one layer at a time (experiment 7): 0 changes nothing, 1 turns the

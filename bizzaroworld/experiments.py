@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import torch
-from .schema import EVERY_PAIR, EXPERIMENTS, PATCHES, pick
+from .schema import EVERY_PAIR, EXPERIMENTS, PATCHES, names, pick
 from .metrics import delta, effect
 from .patching import DIRECTIONS, Patch, token_indices
 from .engine import METRICS, Network, patch_all
@@ -82,7 +82,7 @@ def tidy(
 )->pd.DataFrame: # columns as in `schema.PATCHES`
     "The rows of the study's table, one for each patch on each pair."
     if pairs: refuse_overflow(pairs, patches, result)
-    about, parts, columns = described(patches, name, control), [], [c.name for c in PATCHES]
+    about, parts, columns = described(patches, name, control), [], names(PATCHES)
     for d, direction in enumerate(DIRECTIONS):
         for i, pair in enumerate(pairs):
             clean, corrupt = float(result.ld_clean[i]), float(result.ld_corrupt[i])

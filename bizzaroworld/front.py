@@ -10,7 +10,7 @@ __all__ = ['READ_ON', 'Finished', 'all_finished', 'gathered', 'nothing_to_show',
 from dataclasses import dataclass, replace
 import pandas as pd
 from . import charts, claims, inference
-from .findings import Reading, median_layer, over_pairs
+from .findings import Reading, median_layer, mean_over_pairs
 from .results import finished, load_study
 from .schema import pick
 from .words import ends, finding, head_name, layer_range, letters, percent, verdict_badge, with_ends
@@ -61,8 +61,8 @@ def _pushed(read, last):
     push = pick(read.patches, "3", control="random_vector", layer=range(last + 1), site="resid_pre", **at)
     head = pick(read.patches, "4F", control="random_head", layer=read.strongest.layer, **at)
     if not len(push) or not len(head): return ""
-    return (f" *Controls*: in the same layers a push at the entity of the same length in a random direction moves {over_pairs(push, style='.0%')}; "
-        f"another head of the same layer, drawn at random, moves {over_pairs(head, style='.0%')}.")
+    return (f" *Controls*: in the same layers a push at the entity of the same length in a random direction moves {mean_over_pairs(push, style='.0%')}; "
+        f"another head of the same layer, drawn at random, moves {mean_over_pairs(head, style='.0%')}.")
 
 def _in_short(read):
     "Where the answer hangs and when it moves, for one model; nothing where the mean curves leave no such layers."

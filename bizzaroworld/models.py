@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'BOS', 'pick_device', 'pick_dtype', 'wants_bos', 'load_tokenizer', 'encode', 'is_unknown', 'bos_fault',
-           'token_texts', 'Reference', 'differing_span', 'SelfTestError', 'prepared_of', 'finished', 'hook_name',
+           'token_texts', 'Reference', 'differing_span', 'SelfTestError', 'prepared_of', 'finished_at', 'hook_name',
            'sites_of', 'refuse_missing_site', 'run_final', 'read_sites', 'read_logits', 'writer', 'hide', 'self_test',
            'load']
 
@@ -439,7 +439,7 @@ def prepared_of(
     if "prepared" not in vars(model): vars(model)["prepared"] = Prepared(model.plain)
     return vars(model)["prepared"]
 
-def finished(
+def finished_at(
     model, # from `load`
     logits:Float[torch.Tensor, "row id"], # products with the unembedding
 )->Float[torch.Tensor, "row id"]:
@@ -527,7 +527,7 @@ def read_logits(
     unembed = model.unembed.original_component
     logits = final.float() @ unembed.weight[ids].float().T
     if getattr(unembed, "bias", None) is not None: logits = logits + unembed.bias[ids].float()
-    return finished(model, logits)
+    return finished_at(model, logits)
 
 # %% ../nbs/01_models.ipynb #c034
 def _overwrite(x, source, positions, rows, head=None):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['AXES', 'Figures', 'figures_in', 'where_they_are_from', 'engine', 'peers', 'shapes_on_processors', 'growing_pairs',
-           'shapes_on_gpus', 'growth', 'growth_picture', 'cost_grows', 'noise', 'sources']
+           'shapes_on_gpus', 'growth', 'growth_picture', 'cost_grows', 'noise_floors', 'sources']
 
 # %% ../nbs/10h_performance.ipynb #3ae06985
 import json
@@ -166,7 +166,7 @@ def cost_grows(figures):
         rows[["axis", "size", "patches", "operations", "seconds", "ratio"]].rename(columns=names), **slope)
 
 # %% ../nbs/10h_performance.ipynb #dbc83dc9
-def noise(figures):
+def noise_floors(figures):
     "The noise floor of each dtype, and whether the engine is within it."
     noisy = [(f, n) for f in figures.models for n in f.get("noise", [])]
     if not noisy: return finding("No noise floor yet: run `make bench`.")

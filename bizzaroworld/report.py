@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['UNBORN', 'TOLD', 'as_papermill_reads', 'check_parameters', 'last_error', 'run_notebook', 'declared', 'report_jobs',
-           'side_by_side', 'why_not', 'unshown', 'only_shown', 'reason_page', 'run_jobs', 'execute', 'run_report',
-           'render_site']
+           'workers_and_threads', 'why_not', 'unshown', 'only_shown', 'reason_page', 'run_jobs', 'execute',
+           'run_report', 'render_site']
 
 # %% ../nbs/11_report.ipynb #c002
 import json, os, re, shutil, subprocess, sys, textwrap
@@ -15,7 +15,7 @@ from pathlib import Path
 from .facts import InputError
 from .results import finished, load_study, prompt_options, read_run
 from .schema import EVERY_PAIR
-from .website import alone, book, check_site, front_matter, lines, make_site, page_file, pages, workplace
+from .website import held, book, check_site, front_matter, lines, log, make_site, page_file, pages, workplace
 from .words import count_of, letters, visible
 
 # %% ../nbs/11_report.ipynb #c011
@@ -97,7 +97,7 @@ def report_jobs(
                  for n, keys in known.items()]
     return jobs + [(n, executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n, f in found.items() if f["page"] == "all"]
 
-def side_by_side(
+def workers_and_threads(
     jobs:list, # from `report_jobs`
 )->tuple: # processes at once, threads in each
     "How the jobs share this machine: two models may not fit on one GPU, so there they take turns."
@@ -170,14 +170,14 @@ def run_jobs(
     jobs:list, # from `report_jobs`
 )->dict: # the reason for each copy that could not be made
     "Run the notebooks side by side, for they do not read each other; one that fails leaves the reason."
-    workers, threads = side_by_side(jobs)
+    workers, threads = workers_and_threads(jobs)
     def run(job):
         notebook, out, parameters = job
         try: run_notebook(book()/f"{notebook}.ipynb", out, threads=threads, **parameters)
         except RuntimeError as e: why = last_error(e)
         except Exception as e: why = last_error(f"{type(e).__name__}: {e}")   # before the notebook began
-        else: return _say(f"report: {out.stem}")
-        _say(f"report: {out.stem} could not be made: {why}")
+        else: return log(f"report: {out.stem}")
+        log(f"report: {out.stem} could not be made: {why}")
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(reason_page(notebook, parameters["results"], why)), encoding="utf-8")
         return out.name, why
@@ -215,7 +215,7 @@ def run_report(
     "Execute the reports of every finished study and render the site; fails at the end where a page failed."
     results, proc, site = Path(results).resolve(), Path(proc or workplace()/"_proc").resolve(), Path(site)
     check_site(site); left_out = unshown(results)   # before anything is done
-    with alone(proc, site):
+    with held(proc, site):
         failed = execute(results, left_out, proc)
         index = make_site(proc, site)
     if not failed: return index
@@ -235,4 +235,4 @@ def render_site(
     if not (proc/"_executed"/"index.ipynb").is_file():
         raise InputError(f"no executed report in {proc}: run bizzaroworld report (without --render-only) first")
     check_site(site)
-    with alone(proc, site): return make_site(proc, site)
+    with held(proc, site): return make_site(proc, site)

@@ -10,7 +10,7 @@ __all__ = ['SOURCE_COLOURS', 'name_of', 'looking', 'attention_effect', 'pattern_
 import altair as alt
 import numpy as np
 import pandas as pd
-from .charts import COLOURS, DIVERGING, TokenView, _map, attention_view, curves, describe, titled
+from .charts import COLOURS, DIVERGING, TokenView, _map, attention_view, curve_chart, describe, titled
 from .inference import cluster_bootstrap
 from .words import number
 
@@ -208,7 +208,7 @@ def knockout_curves(
     if not len(table): raise ValueError("nothing to draw: no row with site 'knockout'")
     table = table.assign(window=["1 layer" if w == 1 else f"{w} layers" for w in table.window])
     table = table.assign(direction=table.direction.map({"noising": "clean run", "denoising": "corrupt run"}).fillna(table.direction))
-    return curves(table, colour="window", facet="direction", pairs=False, title="The final token cannot see the entity",
+    return curve_chart(table, colour="window", facet="direction", pairs=False, title="The final token cannot see the entity",
         caption="attention from the final token to the entity knocked out in a window of layers centred on the layer shown; "
             "colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
 

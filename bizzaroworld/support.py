@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from . import claims, inference, phases
 from .facts import InputError
-from .findings import Reading, over_pairs, strongest_head
+from .findings import Reading, mean_over_pairs, strongest_head
 from .schema import CONTROLS, pick
 from .words import (count_of, ends, finding, head_name, letters, number, percent, signed, verdict_badge,
     with_ends, with_interval)
@@ -55,9 +55,9 @@ def directions_differ(read):
     there = pick(both, position=position, layer=layer)
     gap = inference.over_pairs(there, "gap")
     none = "That interval holds 0: no difference of the directions is shown. " if gap.low <= 0 <= gap.high else ""
-    at = {where: over_pairs(pick(both, position=where), "gap", "+.3f") for where in ("entity", "final")}
+    at = {where: mean_over_pairs(pick(both, position=where), "gap", "+.3f") for where in ("entity", "final")}
     return finding(f"""The mean effects of the two directions differ most at the {position} position in layer {layer}:
-        {over_pairs(there, "noising")} in noising, {over_pairs(there, "denoising")} in denoising; pair by pair the difference is
+        {mean_over_pairs(there, "noising")} in noising, {mean_over_pairs(there, "denoising")} in denoising; pair by pair the difference is
         {with_interval(gap)}. {none}Averaged over layers it is {at["entity"]} at the entity and {at["final"]} at the final token. Positive: more is
         necessary than is sufficient, as where several places work together; negative: one place alone can bring the answer, and others stand in for it
         when it is broken.""", position=position, layer=int(layer), gap=float(gap.estimate))
@@ -72,7 +72,7 @@ def windows(read):
     def widest(site):
         mine = pick(most, site=site)
         layers = mine.groupby(["window", "layer"]).effect.mean().groupby("window").idxmax()
-        return ", ".join(f"{over_pairs(pick(mine, window=w, layer=l))} for windows of {w}" for w, l in layers)
+        return ", ".join(f"{mean_over_pairs(pick(mine, window=w, layer=l))} for windows of {w}" for w, l in layers)
     return finding(f"""{pairs} pairs, so the 95 % intervals are wide. The largest mean effect at each pair's strongest token:
         `attn_out` {widest("attn_out")}; `mlp_out` {widest("mlp_out")}. A window says that its layers together suffice; it does not say which.
         In the tokens before the entity both runs are the same, so there is nothing to patch.""", pairs=pairs)
@@ -92,7 +92,7 @@ def one_head_or_many(read):
     entity = read.heads("4").iloc[0]
     beside = pick(read.real, "4", direction="noising", layer=entity.layer)
     beside = beside[beside["head"] != entity["head"]]
-    others = f"; the other heads of its layer {over_pairs(beside, style='.3f')} on average" if len(beside) else ""
+    others = f"; the other heads of its layer {mean_over_pairs(beside, style='.3f')} on average" if len(beside) else ""
     stand = {e: int(read.heads(e).passes.sum()) for e in ("4", "4F")}
     at_entity = f"{head_name(entity.layer, entity['head'])}) moves {with_ends(entity['mean'], entity.low, entity.high, '.3f')}"
     five = with_ends(spread["five_share"], spread["five_share_low"], spread["five_share_high"], ".0%")

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from . import charts, evidence_charts, faithfulness, inference, routing_charts
 from .audit import lacks_of
-from .findings import Reading, over_pairs, strongest_head
+from .findings import Reading, mean_over_pairs, strongest_head
 from .schema import DIRECTIONS, pick
 from .words import count_of, ends, finding, head_name, letters, number, percent, signed, with_ends, with_interval
 
@@ -105,8 +105,8 @@ def hardest_looking(read):
     attention = read.study.tables["attention"]
     look = routing_charts.looking(attention, read.real)
     strong, seen = look.loc[look.effect.abs().idxmax()], look.loc[look.weight.idxmax()]
-    weight = lambda h: over_pairs(pick(attention, layer=h.layer, head=h["head"]), "weight")
-    moves = lambda h: over_pairs(pick(read.real, "4F", direction="noising", layer=h.layer, head=h["head"]))
+    weight = lambda h: mean_over_pairs(pick(attention, layer=h.layer, head=h["head"]), "weight")
+    moves = lambda h: mean_over_pairs(pick(read.real, "4F", direction="noising", layer=h.layer, head=h["head"]))
     ten = set(look.nlargest(10, "weight").name) & set(look.loc[look.effect.abs().nlargest(10).index].name)
     return finding(f"""The head that looks hardest at the entity is {seen["name"]}, with weight {weight(seen)}; it moves {moves(seen)} of the
         difference. The head that moves most is {strong["name"]}: {moves(strong)}, weight {weight(strong)}. All heads together have a mean weight of
@@ -137,7 +137,7 @@ def written(read):
     heads = pick(own, component="head")
     def logits(rows):
         sums = rows.groupby(["category", "battery_idx", "run"], as_index=False).contribution.sum()
-        return over_pairs(sums, "contribution")
+        return mean_over_pairs(sums, "contribution")
     by_head = lambda cell: logits(pick(heads, layer=cell[0], head=cell[1]))
     each = heads.groupby(["battery_idx", "run", "layer", "head"]).contribution.sum().groupby(["layer", "head"]).mean()
     best, worst = each.idxmax(), each.idxmin()

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['OPENS', 'EXTERNAL', 'PAGE', 'MARK', 'book', 'workplace', 'in_book', 'visible_cells', 'hide_code', 'lines', 'as_lines',
            'chart_figure', 'unrun', 'raw_block', 'printed', 'page_output', 'front_matter', 'scripts', 'unique_ids',
-           'to_page', 'write_assets', 'quarto_error', 'open_from_disk', 'render', 'cut_external', 'page_facts', 'pages',
-           'page_file', 'page_title', 'project_file', 'write_pages', 'of_others', 'check_site', 'alone', 'replace_site',
-           'make_site']
+           'to_page', 'write_assets', 'quarto_error', 'open_from_disk', 'render', 'log', 'cut_external', 'page_facts',
+           'pages', 'page_file', 'page_title', 'project_file', 'write_pages', 'of_others', 'check_site', 'held',
+           'replace_site', 'make_site']
 
 # %% ../nbs/10j_website.ipynb #p003
 import copy, hashlib, html, json, os, re, shutil, subprocess, sys, textwrap
@@ -240,7 +240,7 @@ def render(
     if not (source/"_quarto.yml").is_file():
         raise InputError(f"{source} has no _quarto.yml: run bizzaroworld report, which writes it")
     if quarto := shutil.which("quarto"):
-        _say(f"rendering with Quarto ({quarto})")
+        log(f"rendering with Quarto ({quarto})")
         # where Quarto started us, what it says of its own project is not about these pages
         env = {k: v for k, v in os.environ.items() if not re.match("QUARTO_(PROJECT|DOCUMENT|EXECUTE)_", k)}
         done = subprocess.run([quarto, "render", str(source), "--no-execute"], env=env,
@@ -249,15 +249,17 @@ def render(
             raise RuntimeError(f"quarto render failed: {quarto_error(done.stderr or done.stdout)}")
     else:
         from smalldocs.site import build
-        _say("rendering with the built-in renderer (smalldocs); Quarto is not on the PATH")
+        log("rendering with the built-in renderer (smalldocs); Quarto is not on the PATH")
         # it names what it does not read, which is all meant for Quarto
         theirs = r"execute\.enabled|html-math-method|html-table-processing|\.scss"
         for warning in build(source, quiet=True).warnings:
-            if not re.search(theirs, warning): _say(f"  {warning}")
+            if not re.search(theirs, warning): log(f"  {warning}")
         open_from_disk(source/"_site")
     return source/"_site"
 
-def _say(text): print(text, file=sys.stderr, flush=True)
+def log(text:str): # to standard error
+    "Say how far it is."
+    print(text, file=sys.stderr, flush=True)
 
 # %% ../nbs/10j_website.ipynb #c040
 EXTERNAL = re.compile(r"""(?is)<script\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^>]*>\s*</script>"""
@@ -319,11 +321,11 @@ def page_title(
 def project_file()->str: # YAML
     "The site's project, with the pages in their menus."
     project, found = yaml.safe_load((book()/"site"/"_quarto.yml").read_text(encoding="utf-8")), pages()
-    alone = [(f"{Path(n).name}.ipynb", f["menu"]) for n, f in found.items() if f["page"] == "all"]
+    held = [(f"{Path(n).name}.ipynb", f["menu"]) for n, f in found.items() if f["page"] == "all"]
     models = [{"auto": f"{Path(n).name}-*.ipynb"} for n, f in found.items() if f["page"] == "study"]
     bar, report = project["website"]["navbar"]["left"], project["website"]["sidebar"]["contents"][0]["contents"]
-    bar[:0] = [dict(text=menu, href=file) for file, menu in alone]
-    report[:0] = [dict(text=alone[0][1], href=alone[0][0]), *models, *[file for file, _ in alone[1:]]]
+    bar[:0] = [dict(text=menu, href=file) for file, menu in held]
+    report[:0] = [dict(text=held[0][1], href=held[0][0]), *models, *[file for file, _ in held[1:]]]
     return yaml.safe_dump(project, sort_keys=False, allow_unicode=True)
 
 # %% ../nbs/10j_website.ipynb #c043
@@ -361,7 +363,7 @@ def check_site(
 
 # %% ../nbs/10j_website.ipynb #c044b
 @contextmanager
-def alone(proc:Path, site:Path):
+def held(proc:Path, site:Path):
     "Hold the folder of sources and the site."
     with lock(proc, "report"), lock(site, "report"): yield
 
@@ -380,6 +382,6 @@ def make_site(proc:Path, site:Path)->Path: # `index.html`
     "Pages, the renderer, nothing from elsewhere, and the site in its place."
     write_pages(proc)
     built = render(proc)
-    for page, what in cut_external(built): _say(f"  {page}: cut {what}")
+    for page, what in cut_external(built): log(f"  {page}: cut {what}")
     replace_site(built, site)
     return site/"index.html"

@@ -161,11 +161,11 @@ def test_the_interval_of_a_difference_covers_as_often_as_it_says():
 
 def test_scaling_turns_round_with_the_models():
     a, b = study("a", release=4), study("b", n_layers=23, release=17, seed=2)
-    there, back = claims.scaling([a, b]), claims.scaling([b, a])
+    there, back = claims.scales_with_depth([a, b]), claims.scales_with_depth([b, a])
     np.testing.assert_allclose(there.difference, -back.difference)
     np.testing.assert_allclose(there.low, -back.high)
-    assert len(claims.scaling([a, b, study("c")])) == 12 and not there.within.any()
-    assert claims.scaling([a]).empty
+    assert len(claims.scales_with_depth([a, b, study("c")])) == 12 and not there.within.any()
+    assert claims.scales_with_depth([a]).empty
 
 
 def test_legacy_numbers_are_those_of_the_definition():

@@ -6,7 +6,7 @@ from bizzaroworld import models as M
 from bizzaroworld.battery import Pair
 from bizzaroworld.facts import InputError
 from bizzaroworld.hooked import Hooked
-from bizzaroworld.patching import DIRECTIONS, Patch, noise_floor, patch_one, patch_rows, readout, target_ids, token_indices
+from bizzaroworld.patching import DIRECTIONS, Patch, self_patched, patch_one, patch_rows, readout, target_ids, token_indices
 
 BRIDGE, OWN = "TransformerLens's bridge", "module hooks"
 # who reads a family, and why not the bridge
@@ -76,7 +76,7 @@ def test_the_reference_is_what_plain_hooks_say(read_by, family):
             want = plain_hooks.patched_ld(plain, family, pair.clean_tokens, pair.corrupt_tokens, direction, p.site, p.layer,
                 token_indices(p.position, pair), p.head, target_ids(pair), p.window, source)
             worst = max(worst, abs(ours - want))
-    assert worst < 1e-3 and noise_floor(model, pair, layers=[1]) < 1e-3
+    assert worst < 1e-3 and self_patched(model, pair, layers=[1]) < 1e-3
 
 
 @pytest.mark.parametrize("family", ["granite", "cohere", "gemma2", "gemma4", "gpt_neox", "olmo2", "biogpt", "gptj"])

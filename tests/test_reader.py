@@ -4,7 +4,8 @@ from pathlib import Path
 import pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 from bizzaroworld import models as M
-from bizzaroworld.battery import COLUMNS, NOTES, Battery, Pair, align, align_row, oddities, read_battery, readings, target_id
+from bizzaroworld.schema import NOTES as NOTE_COLUMNS, names
+from bizzaroworld.battery import COLUMNS, Battery, Pair, align, align_row, oddities, read_battery, readings, target_id
 from bizzaroworld.facts import InputError, brief, load_facts, load_templates, make_pairs
 from bizzaroworld.selection import choose, select, shared_battery
 
@@ -40,10 +41,10 @@ def test_the_token_that_follows_the_prompt_counts(real, name):
     as_it_should = aligned(t).pairs[0]
     battery = aligned(t, clean_target="Paris", corrupt_target="Tokyo")
     assert battery.pairs == [as_it_should] and t("Paris", add_special_tokens=False).input_ids != [as_it_should.clean_target_id]
-    assert list(battery.notes.columns) == list(NOTES) and battery.notes.values.tolist() == [
+    assert list(battery.notes.columns) == names(NOTE_COLUMNS) and battery.notes.values.tolist() == [
         [0, f"{side}_target", word, " " + word, f"{side}_target {word!r} is read as {' ' + word!r}, with the space that parts it from the prompt"]
         for side, word in (("clean", "Paris"), ("corrupt", "Tokyo"))]
-    assert aligned(t).notes.empty and list(aligned(t).notes.columns) == list(NOTES)
+    assert aligned(t).notes.empty and list(aligned(t).notes.columns) == names(NOTE_COLUMNS)
 
 def test_on_tokenizers_of_three_kinds(small):
     "Word-level, byte-level, and one that puts a space before every text, for which both spellings alone are one token."
@@ -292,7 +293,7 @@ def test_a_battery_shows_every_text_letter_by_letter():
     nasty = "<script>alert(1)</script> *a* _b_ `c` &amp; {{< x >}} \x1b[31m\u202e"
     pair = Pair(0, nasty, nasty + " is", nasty + " was", nasty, nasty, (1, 2), (3, 2), 4, 5, (0, 1))
     battery = Battery([pair] * 9, pd.DataFrame([(1, nasty, nasty, nasty, nasty)], columns=["index", "category", "clean_prompt", "corrupt_prompt", "reason"]),
-        pd.DataFrame([(0, "category", nasty, nasty, nasty)], columns=NOTES))
+        pd.DataFrame([(0, "category", nasty, nasty, nasty)], columns=names(NOTE_COLUMNS)))
     page = battery._repr_html_()
     assert "first 8 of 9" in page and not any(x in page for x in ("<script", "*a*", "_b_", "`c`", "&amp;", "{{<", "\x1b", "\u202e"))
     import html

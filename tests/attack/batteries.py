@@ -9,7 +9,8 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [p for p in (str(HERE.parent), str(HERE.parent.parent)) if p not in sys.path]
 
-from bizzaroworld.battery import COLUMNS, NOTES, align, read_battery
+from bizzaroworld.schema import NOTES as NOTE_COLUMNS, names
+from bizzaroworld.battery import COLUMNS, align, read_battery
 from bizzaroworld.facts import InputError
 from bizzaroworld.models import encode
 
@@ -123,7 +124,7 @@ def said_wrong(text, most=500):
 def battery_wrong(table, battery, tokenizer):
     "What is wrong with a battery that was aligned."
     if sorted([*battery.dropped["index"], *(p.battery_idx for p in battery.pairs)]) != list(range(len(table))): return "rows were lost"
-    if list(battery.notes.columns) != list(NOTES): return "notes have other columns"
+    if list(battery.notes.columns) != names(NOTE_COLUMNS): return "notes have other columns"
     for text in (*battery.dropped.reason, *battery.notes.note):
         if said_wrong(text): return f"reason or note {said_wrong(text)}"
     for p in battery.pairs:
