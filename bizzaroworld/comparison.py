@@ -18,7 +18,8 @@ from itertools import combinations
 from types import SimpleNamespace
 import numpy as np
 import pandas as pd
-from . import claims, inference, phases
+from . import claims, inference, phases, verdicts
+from .concentration import concentration
 from .facts import InputError
 from .results import finished, load_study, shared_table
 from .schema import pick
@@ -268,7 +269,7 @@ MEANS = {"reproduced": "**yes**, release and arrival come at the same relative d
 
 def judged(studies):
     "The verdict of P17 on each model beside the others."
-    found = [claims.evidence(s) for s in studies]
+    found = [verdicts.evidence(s) for s in studies]
     return {e.model: claims.CLAIMS["P17"](e, [other for other in found if other is not e]) for e in found}
 
 def on_shared_pairs(both):
@@ -311,7 +312,7 @@ def in_plain_words(both):
     names, few = both.names, both.few
     means = listed(f"{with_ends(f.found.estimate, f.found.low, f.found.high)} in {letters(n)}" for n, f in both.scale.items())
     cannot = f"; but {count_of(both.n_pairs, 'pair')} cannot bear that verdict." if few else "."
-    shared = f" On the shared pairs alone, {verdict_text(both.alone)}{cannot}" if both.alone else ""
+    shared = f" On the shared pairs alone, {verdict_text(both.on_shared_pairs)}{cannot}" if both.on_shared_pairs else ""
     brackets = f" No intervals are given here: {grain(both)}." if few else " The numbers in brackets are 95 % intervals."
     pairs = f"; and shared pairs of {count_of(both.n_categories, 'category')} are few" if few else ""
     return finding("## In plain words", f"""A language model reads a sentence layer by layer. At first the answer to “The capital of France is” hangs
@@ -467,7 +468,7 @@ def concentrations(both):
             mine = pick(source, control="any", model=n)
             for e, position in (("4F", "final"), ("4", "entity")):
                 which = count_of(both.n_pairs, "shared pair") if shared else f"{mine.pair.nunique()} own pairs"
-                rows.append(dict(which=which, compared=shared or own, model=n, position=position, **claims.concentration(mine, experiment=e)))
+                rows.append(dict(which=which, compared=shared or own, model=n, position=position, **concentration(mine, experiment=e)))
     return pd.DataFrame(rows)
 
 def _spread_lines(r):
@@ -542,13 +543,13 @@ def scales(both):
     theirs = "" if one_battery else " These batteries are not the same pairs, so part of the difference may be theirs."
     too_few = f" {count_of(both.n_categories, 'category').capitalize()} are too few for the rule; it is shown for completeness." if both.few else ""
     shared = count_of(both.n_pairs, "shared pair")
-    groups = [("own battery", both.scale), *([(shared, both.alone)] if both.alone else [])]
+    groups = [("own battery", both.scale), *([(shared, both.on_shared_pairs)] if both.on_shared_pairs else [])]
     table = pd.DataFrame([_verdict_row(where, n, f) for where, group in groups for n, f in group.items()])
     same = all(f.verdict == "reproduced" for f in both.scale.values())
     return finding("## Do the phases scale with relative depth?", f"""The public study claims that the pattern scales with depth (P17). The rule by which this is
         judged was fixed beforehand: “{rule}”""",
         f"- **On each model's whole battery** ({pairs}, as the [front page](index.ipynb) judges it): {verdict_text(both.scale)}.{theirs}{not_shown(both.scale)}",
-        f"- **On the {shared} alone**: {verdict_text(both.alone)}.{too_few}{not_shown(both.alone)}" if both.alone else "", _html(table),
+        f"- **On the {shared} alone**: {verdict_text(both.on_shared_pairs)}.{too_few}{not_shown(both.on_shared_pairs)}" if both.on_shared_pairs else "", _html(table),
         "“The same to within a tenth” is not “the same”: where the interval of a difference leaves out 0, the models differ by a little, and consistently." if same else "")
 
 # %% ../nbs/09d_comparison.ipynb #56d0d45d

@@ -15,11 +15,11 @@ __all__ = ['FOLDED', 'ZERO_DARK', 'LAYER', 'CONTROL_NAMES', 'REAL_NAME', 'CONTRO
 import altair as alt
 import numpy as np
 import pandas as pd
-from .charts import COLOURS, DIVERGING, LOOK, SITES, _curve_rows, describe, numbers, rows, show_token, titled
+from .charts import COLOURS, DIVERGING, LOOK, _curve_rows, describe, numbers, rows, show_token, titled
 from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
 from .words import ends, number
-from .schema import MAPPED
+from .schema import MAPPED, RESIDUAL
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
@@ -132,7 +132,7 @@ def strongest_places(
     size = table.groupby(["position", "site", "layer"])["mean"].agg(lambda m: m.abs().max()).sort_values(ascending=False, kind="stable")
     best = (size.to_frame("size").assign(turn=size.groupby(level=[0, 1]).cumcount())
         .sort_values(["turn", "size"], ascending=[True, False], kind="stable").head(count).reset_index())
-    best = best.assign(order=best.site.map(list(SITES).index)).sort_values(["position", "order", "layer"], ignore_index=True)
+    best = best.assign(order=best.site.map(list(RESIDUAL).index)).sort_values(["position", "order", "layer"], ignore_index=True)
     names = [f"{r.site} {r.position}, L{r.layer}" for r in best.itertuples()]
     return (best.assign(place=pd.Categorical(names, names, ordered=True))[["position", "site", "layer", "place"]]
         .merge(table, on=["position", "site", "layer"]))

@@ -10,6 +10,7 @@ __all__ = ['READ_ON', 'Finished', 'all_finished', 'gathered', 'nothing_to_show',
 from dataclasses import dataclass, replace
 import pandas as pd
 from . import charts, claims, inference
+from .concentration import concentration
 from .findings import Reading, median_layer, mean_over_pairs
 from .results import finished, load_study
 from .schema import pick
@@ -85,7 +86,7 @@ def _in_numbers(read):
     def usual(what):
         found = median_layer(rows, what)
         return f"layer {float(found.estimate):g} ({ends(found.low, found.high, 'g')})"
-    heads, top, five = read.heads("4F"), read.strongest, claims.concentration(read.real)
+    heads, top, five = read.heads("4F"), read.strongest, concentration(read.real)
     held = with_ends(five["five_share"], five["five_share_low"], five["five_share_high"], ".0%")
     return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs). The entity carries at least nine tenths of the answer in
         {at("noising", "storage")} (noising) or {at("denoising", "storage")} (denoising); the final token carries it in {at("noising", "readout")} or
@@ -119,7 +120,7 @@ def claims_that_hold(every):
     if not every.readings: return finding()
     judged = claims.verdicts(every.studies)
     of = {n: judged[judged.model == n].verdict for n in every.names}
-    said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {claims.counted(v)}." for n, v in of.items())
+    said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {claims.verdicts_counted(v)}." for n, v in of.items())
     two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make a trend
         ([Models side by side](compare.ipynb)).""" if len(of) == 2 else ""
     return finding(f"""Each claim of the public study is judged by a rule that was fixed beforehand (chapter [Claims](09_claims.ipynb)); the numbers

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['LEAST', 'CURVE', 'measured', 'measured_study', 'plain_patches', 'pair_matrix', 'categories', 'resample', 'mean',
-           'median', 'effect_size', 'correlation', 'Interval', 'cluster_bootstrap', 'over_pairs', 'mean_by_layer',
-           'category_means', 'cell_tests', 'head_map', 'held_out', 'against_controls', 'max_t', 'peak', 'by_category',
-           'detectable']
+           'median', 'effect_size', 'correlation', 'Interval', 'difference', 'cluster_bootstrap', 'over_pairs',
+           'mean_by_layer', 'category_means', 'cell_tests', 'head_map', 'held_out', 'against_controls', 'max_t', 'peak',
+           'by_category', 'detectable']
 
 # %% ../nbs/07_inference.ipynb #c002
 import warnings
@@ -146,6 +146,13 @@ def _tail(clusters, level):
     "The share of draws to cut at each end."
     units = len(set(clusters)) if len(set(clusters)) > 1 else len(clusters)
     return stats.norm.cdf(np.sqrt(units / (units - 1)) * stats.t.ppf((1 - level) / 2, units - 1))
+
+def difference(
+    a:Interval, b:Interval, # independent
+)->Interval: # of a − b
+    "The difference of two numbers with its interval."
+    d = a.estimate - b.estimate
+    return Interval(d, d - np.hypot(a.estimate - a.low, b.high - b.estimate), d + np.hypot(a.high - a.estimate, b.estimate - b.low))
 
 # %% ../nbs/07_inference.ipynb #c023
 def cluster_bootstrap(

@@ -11,7 +11,8 @@ __all__ = ['phases_shown', 'threshold_matters', 'choices_matter', 'directions_di
 import json
 import numpy as np
 import pandas as pd
-from . import claims, inference, phases
+from . import claims, inference, legacy, phases
+from .concentration import concentration
 from .facts import InputError
 from .findings import Reading, mean_over_pairs, strongest_head
 from .schema import CONTROLS, pick
@@ -38,7 +39,7 @@ def threshold_matters(read, thresholds=(.1, .2, .5)):
 
 def choices_matter(read):
     "How far mean release and arrival move when a choice is made differently."
-    moved = pick(claims.sensitivity(read.study), direction="noising")
+    moved = pick(legacy.sensitivity(read.study), direction="noising")
     most = moved.groupby("choice")[["release", "arrival"]].agg(lambda v: v.max() - v.min()).max(axis=1)
     how = lambda choice: "when one category is left out" if choice == "without the category" else f"by {choice}"
     said = "; ".join(f"{v:.2f} of the depth {how(choice)}" for choice, v in most.items())
@@ -88,7 +89,7 @@ def mapped_pairs(read, count=2):
 # %% ../nbs/09b_support.ipynb #6696bfc5
 def one_head_or_many(read):
     "The strongest head at each place, and how the effect is spread over heads."
-    spread, (head, moves) = claims.concentration(read.real, experiment="4F"), strongest_head(read, ".3f")
+    spread, (head, moves) = concentration(read.real, experiment="4F"), strongest_head(read, ".3f")
     entity = read.heads("4").iloc[0]
     beside = pick(read.real, "4", direction="noising", layer=entity.layer)
     beside = beside[beside["head"] != entity["head"]]
@@ -158,7 +159,7 @@ def _with_swing(read, pairs):
 # %% ../nbs/09b_support.ipynb #d48032d1
 def beside_published(read):
     "The public study's definitions on this model, under a control, and as published, on relative depth."
-    beside = claims.legacy_beside(read.study)
+    beside = legacy.legacy_beside(read.study)
     of = lambda r, k: "–" if pd.isna(r[k]) else number(r[k]) if pd.isna(r[k + "_low"]) else with_ends(r[k], r[k + "_low"], r[k + "_high"])
     shown = pd.DataFrame([{"quantity": r.quantity, "its definition": of(r, "legacy"), "pairs": r.n, "ours": of(r, "ours"),
         "random direction": of(r, "control"), "pairs ": r.control_n, "Gemma-2B": r["published_gemma-2b"],
@@ -189,7 +190,7 @@ def claims_beside(read):
     from IPython.display import HTML
     judged = claims.verdicts([read.study])
     judged = judged[judged.id != "P17"]      # that one is about several models: see the front page
-    said = f"Of the {len(judged)} published claims and numbers about single models, {claims.counted(judged.verdict)}."
+    said = f"Of the {len(judged)} published claims and numbers about single models, {claims.verdicts_counted(judged.verdict)}."
     return finding(said, HTML(claims_table(judged)), claims=len(judged))
 
 # %% ../nbs/09b_support.ipynb #4c4b2ccb

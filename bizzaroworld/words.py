@@ -43,7 +43,8 @@ def number(
 )->str:
     "A number as it stands in a sentence; words where there is none."
     if not _there(x): return "not defined"
-    return signed(f"{x:{style}}").replace("%", " %")
+    text = signed(f"{x:{style}}").replace("%", " %")
+    return text if re.search("[1-9]", text) else text.lstrip("+")   # no sign before zero
 
 def percent(
     share, # of 1, or nothing where there is none
@@ -152,7 +153,8 @@ def paragraph(
 ):
     "Show a paragraph."
     text = re.sub(r"(&#4[56];)(?=&#4[56];)", r"\1<wbr>", text)      # or a renderer makes one sign of -- and of ...
-    display(Markdown(re.sub(r"[ \n]+", " ", text).strip()))
+    text = re.sub(r"(?<=\d) %", "\u00a0%", re.sub(r"[ \n]+", " ", text).strip())   # a number keeps its unit
+    display(Markdown(text))
 
 def show_table(
     frame, # a data frame; its index is not shown

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from bizzaroworld import claims, inference
+from bizzaroworld import claims, concentration, faithfulness, inference, legacy, verdicts
 
 
 def study(model="toy", *, n_layers=12, n_heads=4, heads=None, release=8, seed=0):
@@ -33,21 +33,21 @@ def table():
 
 
 def test_every_claim_has_a_verdict_and_a_cause(table):
-    assert len(table) == 17 and set(table.verdict) <= set(claims.VERDICTS) and table.cause.str.len().min() > 5
+    assert len(table) == 17 and set(table.verdict) <= set(verdicts.VERDICTS) and table.cause.str.len().min() > 5
     assert not table.drop(columns=["low", "high"]).isna().any().any()
     inside = table.dropna(subset=["low", "high"])
     assert (inside.low <= inside.ours + 1e-9).all() and (inside.ours <= inside.high + 1e-9).all()
 
 
 def test_heads_without_a_route_pass_nothing_and_look_spread():
-    even = claims.p15(claims.evidence(study()))
+    even = claims.spread_over_heads(verdicts.evidence(study()))
     assert even.verdict == "reproduced" and " 0 of 48 heads pass" in even.cause
 
 
 def test_one_head_that_routes_is_found():
     heads = np.random.default_rng(1).normal(0, .02, (60, 12, 4))
     heads[:, 7, 2] += .6
-    found = claims.p15(claims.evidence(study(heads=heads)))
+    found = claims.spread_over_heads(verdicts.evidence(study(heads=heads)))
     assert found.verdict == "artefact of the method" and "L7H2" in found.cause      # the entity's map shows nothing of it
 
 
@@ -58,7 +58,7 @@ def test_the_control_of_the_strongest_head_keeps_its_rate():
         rng = np.random.default_rng(s)
         part = pd.DataFrame([dict(battery_idx=i, category=f"c{i // 3}", layer=l, head=h, effect=rng.normal(), experiment="4F", site="z", position="final", direction="noising", window=1, control=None)
                              for i in range(12) for l in range(4) for h in range(2)])
-        above.append(claims.concentration(part, shuffles=99, seed=s)["p"] <= .05)
+        above.append(concentration.concentration(part, shuffles=99, seed=s)["p"] <= .05)
     assert np.mean(above) <= .15
 
 
@@ -72,8 +72,8 @@ def test_depth_is_compared_between_models():
 
 def test_numbers_of_the_published_model_are_compared_with_its_own():
     own = study("gemma-3-12b-it")
-    assert claims.p2(claims.evidence(own)).verdict in ("reproduced", "differs")
-    assert claims.p2(claims.evidence(study("other"))).verdict == "not comparable"
+    assert claims.total_swing(verdicts.evidence(own)).verdict in ("reproduced", "differs")
+    assert claims.total_swing(verdicts.evidence(study("other"))).verdict == "not comparable"
 
 
 PAIRS, LAYERS = 60, 12
@@ -106,55 +106,55 @@ def full_study(**columns):
 
 @pytest.fixture(scope="module")
 def full():
-    return claims.evidence(full_study())
+    return verdicts.evidence(full_study())
 
 
 def test_a_control_stands_beside_its_claim_on_its_own_pairs(full):
-    text = claims.p13(full).control
+    text = claims.end_of_storage(full).control
     assert "on 20 pairs" in text and "a run of another category 0.50" in text and "another token 0.25" in text and "random" not in text
-    assert claims.p13(claims.evidence(study())).control == claims.NO_CONTROL
+    assert claims.end_of_storage(verdicts.evidence(study())).control == verdicts.NO_CONTROL
     few = full.old[full.old.battery_idx < 20]
     last = [(old.worst == LAYERS - 1).mean() for old in (few, full.old)]
-    assert f"the study's own patch {claims.as_text(last[0])} [" in claims.p4(full).control and claims.as_text(last[0]) != claims.as_text(last[1])
+    assert f"the study's own patch {verdicts.as_text(last[0])} (" in claims.last_layer_worst(full).control and verdicts.as_text(last[0]) != verdicts.as_text(last[1])
     every = claims.verdicts([full_study()])
     assert every.control.str.len().min() > 5 and not (every.cause + every.control).str.contains(r"\bnan\b|\d\.\d{4}").any()
 
 
 def test_a_control_does_not_enter_the_study_s_own_number(full):
-    plain = claims.evidence(study())
-    for rule in (claims.p3, claims.p6, claims.p11, claims.p13, claims.p14):
+    plain = verdicts.evidence(study())
+    for rule in (claims.worst_layer, claims.release_in_logits, claims.one_block, claims.end_of_storage, claims.start_of_readout):
         np.testing.assert_allclose(rule(full).found, rule(plain).found)
 
 
 def test_knockouts_are_told_by_window_with_the_other_token(full):
     said, away = claims._knockouts(full)
-    assert "0.20 [0.20, 0.20] in L7 alone" in said and "0.40 [0.40, 0.40] in 5 layers around L7" in said and away.count("0.03") == 2 * 3
+    assert "0.20 (0.20 to 0.20) in L7 alone" in said and "0.40 (0.40 to 0.40) in 5 layers around L7" in said and away.count("0.03") == 2 * 3
 
 
 def test_attention_is_read_at_the_final_token_and_in_windows(full):
     assert claims.at_final(full, "attn_out", 1).to_numpy().max() == pytest.approx(.4)
     wide = claims.peak_ratio(full, claims.at_final(full, "resid_pre", 1), claims.at_final(full, "attn_out", 5))
     assert float(wide.estimate) == pytest.approx(1 / .8)
-    cause = claims.p16(full).cause
-    assert "it is 2.50 [" in cause and ", 1.25 [" in cause and cause.index("with one layer") < cause.index("with 5"), "the same pairs with one layer and with five"
+    cause = claims.stream_against_attention(full).cause
+    assert "it is 2.50 (" in cause and ", 1.25 (" in cause and cause.index("with one layer") < cause.index("with 5"), "the same pairs with one layer and with five"
 
 
 def test_faithfulness_is_a_ratio_of_means_over_pairs():
     rows = [dict(direction="noising", ranking=r, seed=s, share=share, battery_idx=i, category=f"c{i}", ld=ld, ld_full=full, ld_empty=-2.)
             for r, s, share, lds in (("attribution", -1, .05, (1., 4.)), ("random", 0, .05, (-2., 0.)), ("random", 1, .05, (0., -2.))) for i, (ld, full) in enumerate(zip(lds, (2., 8.)))]
     e = SimpleNamespace(tables=dict(circuit=pd.DataFrame(rows)))
-    assert float(claims.faithful(e, "attribution", .05).estimate) == pytest.approx((3 + 6) / (4 + 10))
-    assert float(claims.faithful(e, "random", .05).estimate) == pytest.approx((1 + 1) / (4 + 10))
+    assert float(faithfulness.over_pairs_at(e.tables["circuit"], "attribution", .05).estimate) == pytest.approx((3 + 6) / (4 + 10))
+    assert float(faithfulness.over_pairs_at(e.tables["circuit"], "random", .05).estimate) == pytest.approx((1 + 1) / (4 + 10))
 
 
 def test_the_interval_of_a_difference_covers_as_often_as_it_says():
-    crossed = claims.difference(inference.Interval(0., -1., 2.), inference.Interval(0., -3., 4.))
+    crossed = inference.difference(inference.Interval(0., -1., 2.), inference.Interval(0., -3., 4.))
     assert crossed.low == pytest.approx(-np.hypot(1, 4)) and crossed.high == pytest.approx(np.hypot(2, 3))
     rng, hits = np.random.default_rng(0), 0
     for _ in range(300):
         one, two = rng.normal(1, 1, (20, 3)) + rng.normal(0, .5, (20, 1)), rng.exponential(.7, (20, 3))
         ends = [inference.cluster_bootstrap(x.ravel(), np.repeat(np.arange(20), 3), draws=500) for x in (one, two)]
-        d = claims.difference(*ends)
+        d = inference.difference(*ends)
         hits += d.low <= .3 <= d.high
     assert .92 <= hits / 300 <= .99
 
@@ -170,25 +170,25 @@ def test_scaling_turns_round_with_the_models():
 
 def test_legacy_numbers_are_those_of_the_definition():
     s = full_study()
-    table = claims.legacy_beside(s, control="other_category").set_index("quantity")
+    table = legacy.legacy_beside(s, control="other_category").set_index("quantity")
     rows = s.patches[s.patches.control.isna()]
     delta = {x: rows[rows.experiment == x].pivot(index="battery_idx", columns="layer", values="delta").to_numpy() for x in ("1", "3")}
     worst = [int(np.argmin(d)) for d in delta["1"]]
     release = [next((l for l, x in enumerate(d) if abs(x) < 2), LAYERS) for d in delta["3"]]
     assert table.legacy["worst layer"] == pytest.approx(np.mean(worst) / 11) and table.legacy["release"] == pytest.approx(np.median(release) / 11)
     assert table.control["worst layer"] == 0 and table.control["release"] == pytest.approx(12 / 11) and table.control_n["release"] == 0      # −5 logits everywhere
-    assert claims.legacy_beside(s, selection="A", control="other_category").n.max() == 15
+    assert legacy.legacy_beside(s, selection="A", control="other_category").n.max() == 15
 
 
 def test_no_interval_is_no_agreement():
     "Neither with a published number nor with another model: one pair agrees with nothing, and differs from nothing."
     none = inference.Interval(.5, np.nan, np.nan)
-    assert claims.agrees(none, .5) == claims.agrees(none, 9) == claims.overlaps(none, 0, 1) == "not comparable"
+    assert verdicts.agrees(none, .5) == verdicts.agrees(none, 9) == verdicts.overlaps(none, 0, 1) == "not comparable"
     many, few = study("many"), study("few")
     few.patches, few.triage = few.patches[few.patches.battery_idx == 0], few.triage[few.triage.battery_idx == 0]
-    both = {s.run["model"]: claims.evidence(s) for s in (many, few)}
+    both = {s.run["model"]: verdicts.evidence(s) for s in (many, few)}
     for one, other in (("many", "few"), ("few", "many")):
-        found = claims.p17(both[one], [both[other]])
+        found = claims.same_depth(both[one], [both[other]])
         assert found.verdict == "not comparable" and "All agree" not in found.cause and "nan" not in found.cause
     assert set(claims.verdicts([few]).verdict) == {"not comparable"}
 
@@ -198,9 +198,9 @@ def test_a_model_of_one_layer_and_a_pair_without_a_difference_are_judged():
         s.patches.loc[s.patches.battery_idx == 7, ["ld_clean", "ld_corrupt", "effect"]] = 2., 2., np.nan
         table = claims.verdicts([s])
         assert len(table) == 17 and not (table.cause + table.control).str.contains(r"\bnan\b|\binf\b").any()
-        assert 7 not in claims.evidence(s).pairs.battery_idx.values and len(claims.sensitivity(s))
+        assert 7 not in verdicts.evidence(s).pairs.battery_idx.values and len(legacy.sensitivity(s))
 
 
 def test_a_name_in_a_cause_is_no_markup():
-    found = claims.p17(claims.evidence(study("a")), [claims.evidence(study("*b* <i>"))])
+    found = claims.same_depth(verdicts.evidence(study("a")), [verdicts.evidence(study("*b* <i>"))])
     assert "*b* <i>" in found.cause and "*b*" not in found._repr_markdown_() and "<i>" not in found._repr_markdown_()
