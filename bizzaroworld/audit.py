@@ -52,22 +52,30 @@ def lacks_of(
     "What the model's family has otherwise, or not at all, and what that means for the numbers."
     sites, said = run.get("sites") or [*RESIDUAL, "q", "k", "v"], []
     count = {4: "four", 3: "three"}.get(sum(s in sites for s in RESIDUAL), "fewer")
-    if "resid_mid" not in sites: said.append(f"Attention and MLP of a block read the same stream (parallel blocks), so there is no `resid_mid`: experiments 2A and 2B have {count} sites.")
-    if run.get("own_token"): said.append("Each layer is also handed an embedding of the token itself (per-layer embeddings), a second road past the residual stream. "
+    if "resid_mid" not in sites:
+        said.append(f"Attention and MLP of a block read the same stream (parallel blocks), so there is no `resid_mid`: experiments 2A and 2B have {count} sites.")
+    if run.get("own_token"):
+        said.append("Each layer is also handed an embedding of the token itself (per-layer embeddings), a second road past the residual stream. "
         "So a patch of `resid_pre` at all tokens does not give the other run: the token's own identity still enters each layer. "
         "Where the entity moves less than a tenth at layer 0, its release is counted in shares of the whole difference.")
-    if not run.get("additive", True): said.append("A block does more than add attention and MLP to the stream (a norm or a scale over the sum, or a further part), so `resid_pre`, `attn_out` and `mlp_out` do not sum to `resid_post`.")
-    if run.get("experts"): said.append(f"Its MLPs are mixtures of {count_of(run['experts'], 'expert')}. The router is part of `mlp_out`: that patch brings the experts that the other run chose; a patch before the MLP lets the router choose anew.")
-    if run.get("latent"): said.append("Keys and values of all heads are made of one latent key. It is patched as `k`, for all heads at once, and takes the values along; there is no `v`.")
+    if not run.get("additive", True):
+        said.append("A block does more than add attention and MLP to the stream (a norm or a scale over the sum, or a further part), so `resid_pre`, `attn_out` and `mlp_out` do not sum to `resid_post`.")
+    if run.get("experts"):
+        said.append(f"Its MLPs are mixtures of {count_of(run['experts'], 'expert')}. The router is part of `mlp_out`: that patch brings the experts that the other run chose; a patch before the MLP lets the router choose anew.")
+    if run.get("latent"):
+        said.append("Keys and values of all heads are made of one latent key. It is patched as `k`, for all heads at once, and takes the values along; there is no `v`.")
     if "q" not in sites: said.append("Its queries cannot be reached by themselves, so experiment 6 has no `q`.")
-    if borrow := _layers_without(run.get("kv_heads") or []): said.append(f"{borrow.capitalize()} the keys and values of an earlier layer, and experiment 6 has no `k` and `v` there.")
+    if borrow := _layers_without(run.get("kv_heads") or []):
+        said.append(f"{borrow.capitalize()} the keys and values of an earlier layer, and experiment 6 has no `k` and `v` there.")
     return said + _not_made(run.get("left_out") or {})
 
 def _not_made(left_out):
     "Tables that are not there, each reason once."
     why = {}
-    for name, reason in left_out.items(): why.setdefault(letters(str(reason).rstrip(".")), []).append(f"`{letters(name)}`")
-    return ["Not made: " + "; ".join(f"{listed(names)} ({reason})" for reason, names in why.items()) + "."] if why else []
+    for name, reason in left_out.items():
+        why.setdefault(letters(str(reason).rstrip(".")), []).append(f"`{letters(name)}`")
+    return ["Not made: " + "; ".join(f"{listed(names)} ({reason})" for reason, names in why.items())
+        + "."] if why else []
 
 # %% ../nbs/09c_audit.ipynb #b002
 def answers(
@@ -76,19 +84,23 @@ def answers(
 )->bool:
     "Whether a finished study answers what is asked; `auto` is answered by anything."
     given = {k: asked[k] for k in ("dtype", "device", "bos") if asked[k] != "auto"}
-    wanted = dict(model=folder_name(asked["model"]), selection=asked["selection"], seed=asked["seed"], chat=asked["chat"], **given)
+    wanted = dict(model=folder_name(asked["model"]), selection=asked["selection"], seed=asked["seed"],
+        chat=asked["chat"], **given)
     options = {k: v for k, v in prompt_options(run).items() if k == "bos"}
     found = dict(chat=False) | run | dict(model=folder_name(run["model"])) | options
-    return all(found.get(k) == v for k, v in wanted.items()) and (not asked["battery"] or run["battery"] == asked["battery"])
+    return all(found.get(k) == v for k, v in wanted.items()) and (not asked["battery"]
+        or run["battery"] == asked["battery"])
 
 def asked_study(
     folder, # where it is, or is to be
     *,
-    model:str, battery:str="", selection:str="C", device:str="auto", dtype:str="auto", bos:str="auto", chat:bool=False, seed:int=0, # as a page gives them
+    model:str, battery:str="", selection:str="C", device:str="auto", dtype:str="auto", bos:str="auto", chat:bool=False,
+        seed:int=0, # as a page gives them
 ):
     "The finished study that a page asks for, without the pairs that have no effect; made if it is not there."
     folder = Path(folder)
-    asked = dict(model=model, battery=battery, selection=selection, device=device, dtype=dtype, bos=bos, chat=chat, seed=seed)
+    asked = dict(model=model, battery=battery, selection=selection, device=device, dtype=dtype, bos=bos, chat=chat,
+        seed=seed)
     if (folder/"run.json").is_file() and answers(read_run(folder, old=True), asked): found = load_study(folder)
     else: found = _made(folder, asked)
     return checked(measured_study(found), asked)
@@ -101,7 +113,8 @@ def _made(folder, asked):
     from bizzaroworld.study import study
     loaded = load(asked["model"], **{k: asked[k] for k in ("device", "dtype", "bos", "chat")})
     table = read_battery(asked["battery"]) if asked["battery"] else None
-    return study(loaded, table, out=folder, selection=asked["selection"], source=asked["battery"] or "default", seed=asked["seed"])
+    return study(loaded, table, out=folder, selection=asked["selection"], source=asked["battery"] or "default",
+        seed=asked["seed"])
 
 def checked(
     study, # without the pairs that have no effect
@@ -110,7 +123,8 @@ def checked(
     "The same study, if it is of what was asked and its patches reached the entity."
     run, triage, patches = study.run, study.triage, study.patches
     _of_this_model(study, asked["model"])
-    if (run["selection"], run["seed"]) != (asked["selection"], asked["seed"]): raise InputError("the results are of another selection or seed")
+    if (run["selection"], run["seed"]) != (asked["selection"], asked["seed"]):
+        raise InputError("the results are of another selection or seed")
     if len(triage) != run["counts"]["pairs_patched"] or not set(patches.battery_idx) <= set(triage.battery_idx):
         raise InputError("triage and patches are of other pairs than run.json says")
     at_the_door = pick(patches, "3", layer=0).effect
@@ -122,7 +136,8 @@ def _of_this_model(study, model):
     "Refuse a study of another model, and one in which no pair has an effect."
     if folder_name(study.run["model"]) != folder_name(model) or not set(study.patches.model) <= {study.run["model"]}:
         raise InputError(f"asked for {model}, the results are of {study.run['model']}")
-    if not len(study.patches): raise InputError("LD is the same in both runs of every pair, so there is no effect to show: give other pairs")
+    if not len(study.patches):
+        raise InputError("LD is the same in both runs of every pair, so there is no effect to show: give other pairs")
 
 def finished_study_of(
     folder, # of a finished study
@@ -140,16 +155,19 @@ def what_was_run(
 ):
     "Model, settings and versions as a table, what the numbers were held to, and what the family lacks."
     run, counts = study.run, study.run["counts"]
-    facts = [("model", run["model"]), ("revision", run["revision"]), ("layers × heads", f"{run['n_layers']} × {run['n_heads']}"),
+    facts = [("model", run["model"]), ("revision", run["revision"]),
+        ("layers × heads", f"{run['n_layers']} × {run['n_heads']}"),
         ("number format, device", f"{run['dtype']} on {run['device']}"),
         ("battery", f"{run['battery']} (SHA-256 {run['battery_sha256'][:12]}…)"),
         ("pairs with controls", str(counts.get("pairs_beside", 0))),
-        ("pairs given / valid / patched", " / ".join(str(counts[k]) for k in ("pairs_given", "pairs_valid", "pairs_patched"))),
+        ("pairs given / valid / patched", " / ".join(str(counts[k])
+            for k in ("pairs_given", "pairs_valid", "pairs_patched"))),
         ("selection", f"{run['selection']}: {SELECTIONS[run['selection']]}"), ("prompts", prompt_form(run)),
         ("rows of the table", f"{counts['rows']:,}"),
         ("noise floor", f"{floor:.1e} logits: the most that patching a run with its own activations moved"),
         ("seed", str(run["seed"])), ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items()))]
-    return finding(pd.DataFrame(facts, columns=["", "value"]), reference_of(run), *lacks_of(run), proven(run.get("proof")), _still(study))
+    return finding(pd.DataFrame(facts, columns=["", "value"]), reference_of(run), *lacks_of(run),
+        proven(run.get("proof")), _still(study))
 
 def _still(study):
     "The pairs whose LD is the same in both runs, as a sentence."
@@ -175,8 +193,10 @@ def chosen_pairs(
     "The steps of the rule, the pairs that the tokenizer left out, and what was read otherwise than written."
     run = study.run
     how = ("The default battery is made by one rule for every model, and nothing in it looks at the result of a patch. What each step leaves:"
-        if study.steps is not None else f"The battery is the file <code>{letters(run['battery'])}</code>, given by whoever ran the study; no rule of ours chose its pairs.")
-    return finding(how, study.steps, _dropped(run, Path(folder)/"dropped.csv"), *_read_otherwise(getattr(study, "notes", None)))
+        if study.steps is not None
+                else f"The battery is the file <code>{letters(run['battery'])}</code>, given by whoever ran the study; no rule of ours chose its pairs.")
+    return finding(how, study.steps, _dropped(run, Path(folder)/"dropped.csv"),
+        *_read_otherwise(getattr(study, "notes", None)))
 
 def _dropped(run, path):
     "How many pairs were left out, and why."

@@ -217,11 +217,14 @@ def _prompt_fault(tokenizer, clean, corrupt, chat, texts):
     if len(clean) != len(corrupt):
         return f"prompts differ in length: {len(clean)} and {len(corrupt)} tokens ({_shown(tokenizer, clean)} / {_shown(tokenizer, corrupt)})"
     if clean == corrupt: return f"prompts are the same: {_shown(tokenizer, clean)}"
-    if clean[-1] != corrupt[-1]: return f"last tokens differ: {_shown(tokenizer, clean[-1:])} and {_shown(tokenizer, corrupt[-1:])}"
+    if clean[-1] != corrupt[-1]:
+        return f"last tokens differ: {_shown(tokenizer, clean[-1:])} and {_shown(tokenizer, corrupt[-1:])}"
     for ids, text in zip((clean, corrupt), texts):
         strange = f"a word is unknown to the tokenizer: {_shown(tokenizer, ids)}" if is_unknown(tokenizer, text) else ""
-        if strange and tokenizer.unk_token_id == tokenizer.bos_token_id: return strange   # one token for both: it is no BOS
-        if not chat and bos_fault(tokenizer, ids): return bos_fault(tokenizer, ids)   # a template's own markers are not counted
+        # one token for both: it is no BOS
+        if strange and tokenizer.unk_token_id == tokenizer.bos_token_id: return strange
+        # a template's own markers are not counted
+        if not chat and bos_fault(tokenizer, ids): return bos_fault(tokenizer, ids)
         if strange: return strange
     return ""
 
@@ -333,7 +336,8 @@ class Battery:
     "The pairs that one model can be measured on, and the reason for each other one."
     pairs:list # of `Pair`
     dropped:pd.DataFrame # `index, category, clean_prompt, corrupt_prompt, reason`
-    notes:pd.DataFrame=field(default_factory=lambda: pd.DataFrame(columns=names(NOTES))) # what was read otherwise, or is odd
+    # what was read otherwise, or is odd
+    notes:pd.DataFrame=field(default_factory=lambda: pd.DataFrame(columns=names(NOTES)))
 
     def __len__(self): return len(self.pairs)
 
@@ -383,7 +387,8 @@ def align(
         try: got = align_row(i, row, tokenizer, chat=chat)
         except InputError as e: got = str(e)   # a token that the model has no row for
         if isinstance(got, Pair):   # a pair that counts twice would look like more evidence
-            first = seen.setdefault((got.clean_tokens, got.corrupt_tokens, got.clean_target_id, got.corrupt_target_id), i)
+            first = seen.setdefault((got.clean_tokens, got.corrupt_tokens, got.clean_target_id, got.corrupt_target_id),
+                i)
             if first != i: got = f"the same pair as row {first}"
         if isinstance(got, str):
             dropped.append((i, row["category"], row["clean_prompt"], row["corrupt_prompt"], got))
@@ -402,7 +407,8 @@ def drift(
     batteries:dict, # model name -> `Battery`, all of the same table
 )->pd.DataFrame: # `index, category, clean_prompt, corrupt_prompt`, then one column for each model
     "The pairs that some model loses, with each model's reason; empty text where the model keeps the pair."
-    lost = pd.concat([b.dropped[names(DROPPED)[:-1]] for b in batteries.values()]).drop_duplicates("index").sort_values("index", ignore_index=True)
+    lost = pd.concat([b.dropped[names(DROPPED)[:-1]]
+        for b in batteries.values()]).drop_duplicates("index").sort_values("index", ignore_index=True)
     for name, battery in batteries.items():
         lost[name] = lost["index"].map(dict(zip(battery.dropped["index"], battery.dropped.reason))).fillna("")
     return lost

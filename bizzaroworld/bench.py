@@ -51,7 +51,8 @@ def block_weights(
     layer, block, config = net.layers[-1], net.blocks[-1], net.prepared.model.config.get_text_config()
     out, widths = layer.get_submodule(block.out).weight.numel(), widths_of(net)
     whole, within = (used(m, config) for m in (layer, layer.get_submodule(block.attn)))
-    kv = (within - out) * sum(widths[1:]) // sum(widths)   # queries, keys and values share what is left, by their widths
+    # queries, keys and values share what is left, by their widths
+    kv = (within - out) * sum(widths[1:]) // sum(widths)
     return dict(all=whole, kv=kv, o=out, mlp=0 if block.parallel else whole - within)
 
 # %% ../nbs/06d_bench.ipynb #c006
@@ -102,7 +103,8 @@ def sample_reference(model, pairs, patches, result, sample, seed, device):
     sources, seconds, worst = {}, 0.0, 0.0
     for d, i, j in jobs:
         if (d, i) not in sources: sources = {(d, i): read_sites(model, runs(pairs[i], DIRECTIONS[d])[1])}
-        spent, ld = timed(lambda: patch_one(model, pairs[i], patches[j], direction=DIRECTIONS[d], source=sources[d, i]), device)
+        spent, ld = timed(lambda: patch_one(model, pairs[i], patches[j], direction=DIRECTIONS[d],
+            source=sources[d, i]), device)
         seconds += spent; worst = max(worst, gap(ld, float(result.ld[d, i, j])))
     return seconds / sample, worst
 
@@ -121,13 +123,16 @@ def against_reference(
     if net.device.type == "cuda": torch.cuda.reset_peak_memory_stats()
     patch_all(net, pairs[:2], patches[:20])  # first use of anything is slow
     seconds, result = timed(lambda: patch_all(net, pairs, patches), net.device)
-    peak, rate, needed = peak_memory(net.device.type), matmul_rate(net.dtype, net.device), operations(net, pairs, patches)
+    peak, rate, needed = peak_memory(net.device.type), matmul_rate(net.dtype, net.device), operations(net, pairs,
+        patches)
     each, worst = sample_reference(model, pairs, patches, result, sample, seed, net.device)
     count = result.ld.numel()
-    return result, dict(model=model.study_name, device=str(net.device), dtype=str(net.dtype).removeprefix("torch."), pairs=len(pairs), patches=count,
+    return result, dict(model=model.study_name, device=str(net.device), dtype=str(net.dtype).removeprefix("torch."),
+        pairs=len(pairs), patches=count,
         distinct_states=len({state_of(p, len(net.layers)) for p in patches}) * len(pairs) * 2,
         reference_sample=sample, reference_seconds=each * count, engine_seconds=seconds,
-        speedup=each * count / seconds, max_abs_difference=worst, needed_operations=needed, matmul_rate=rate, roofline_fraction=needed / seconds / rate,
+        speedup=each * count / seconds, max_abs_difference=worst, needed_operations=needed, matmul_rate=rate,
+            roofline_fraction=needed / seconds / rate,
         peak_memory_bytes=peak, threads=torch.get_num_threads(), versions=versions())
 
 # %% ../nbs/06d_bench.ipynb #c017
@@ -144,12 +149,17 @@ def every_patch(
     for i, pair in enumerate(pairs):
         for d, direction in enumerate(DIRECTIONS):
             unpatched = (result.ld_clean, result.ld_corrupt)[d][i]
-            floor = max(floor, float((patch_rows(model, pair, few, direction=direction, itself=True) - unpatched).abs().max()))
-            off = (patch_rows(model, pair, patches, direction=direction) - result.ld[d, i]).abs().nan_to_num(nan=float("inf"))
+            floor = max(floor, float((patch_rows(model, pair, few, direction=direction,
+                itself=True) - unpatched).abs().max()))
+            off = (patch_rows(model, pair, patches,
+                direction=direction) - result.ld[d, i]).abs().nan_to_num(nan=float("inf"))
             at = int(off.argmax())
-            if float(off[at]) > worst: worst, where = float(off[at]), dict(battery_idx=pair.battery_idx, direction=direction, **asdict(patches[at]))
+            if float(off[at]) > worst:
+                worst, where = float(off[at]), dict(battery_idx=pair.battery_idx, direction=direction,
+                    **asdict(patches[at]))
         if progress: progress((i + 1) / len(pairs))
-    return dict(compared=result.ld.numel(), max_abs_difference=worst, where=where, noise_floor=floor, self_patches=2 * len(pairs) * len(few))
+    return dict(compared=result.ld.numel(), max_abs_difference=worst, where=where, noise_floor=floor,
+        self_patches=2 * len(pairs) * len(few))
 
 # %% ../nbs/06d_bench.ipynb #c020
 def beside_peers(
@@ -162,14 +172,16 @@ def beside_peers(
     "The peers' seconds a patch on a sample, and their ratios to the engine."
     patches = sample_patches(len(net.layers), net.heads)
     job = make_job(pair, patches, model=name, dtype=str(net.dtype).removeprefix("torch."), device=str(net.device))
-    ask = lambda some: min((timed(lambda: patch_all(net, [pair], some, directions=DIRECTIONS[:1]), net.device) for _ in range(3)), key=lambda t: t[0])
+    ask = lambda some: min((timed(lambda: patch_all(net, [pair], some, directions=DIRECTIONS[:1]), net.device)
+        for _ in range(3)), key=lambda t: t[0])
     seconds, result = ask(patches)
     residual = [p for p in patches if p.site == "resid_pre"]
     same = {len(patches): seconds / len(patches), len(residual): ask(residual)[0] / len(residual)}
     rows = run_peers(job, result.ld[0, 0], **options).to_dict("records")
     for r in rows:
         ran = r["status"] == "ran"
-        r.update(ratio_study=r["seconds_per_patch"] / per_patch if ran else None, ratio_sample=r["seconds_per_patch"] / same[r["patches"]] if ran else None)
+        r.update(ratio_study=r["seconds_per_patch"] / per_patch if ran else None,
+            ratio_sample=r["seconds_per_patch"] / same[r["patches"]] if ran else None)
     engine = dict(peer="bizzaroworld", package="bizzaroworld", version=versions()["bizzaroworld"], status="ran",
         patches=len(patches), seconds_per_patch=same[len(patches)], max_abs_difference=0.0,
         ratio_study=same[len(patches)] / per_patch, ratio_sample=1.0)
@@ -221,9 +233,11 @@ def scaling(
         for size in values:
             s = {**SMALL, axis: size}
             net = small_model(s["layers"], s["heads"], family=family)
-            pairs, patches = random_pairs([(s["tokens"], s["tokens"] // 3, s["tokens"] // 3 + 1)] * s["pairs"], vocab=512), study_patches(net)
+            pairs, patches = random_pairs([(s["tokens"], s["tokens"] // 3, s["tokens"] // 3 + 1)] * s["pairs"],
+                vocab=512), study_patches(net)
             seconds = min(timed(lambda: patch_all(net, pairs, patches), "cpu")[0] for _ in range(repeats))
-            rows.append(dict(axis=axis, size=size, patches=2 * len(pairs) * len(patches), operations=operations(net, pairs, patches), seconds=seconds))
+            rows.append(dict(axis=axis, size=size, patches=2 * len(pairs) * len(patches),
+                operations=operations(net, pairs, patches), seconds=seconds))
     return rows
 
 # %% ../nbs/06d_bench.ipynb #c029
@@ -244,10 +258,12 @@ def noise(
     theirs = torch.tensor([[hooked_ld(model, runs(p, d)[0], target_ids(p)) for p in pairs] for d in DIRECTIONS])
     _, worst = sample_reference(model, pairs, patches, patch_all(net, pairs, patches), sample, seed, net.device)
     floor = lambda base: float((itself.ld - base[..., None]).abs().max())
-    step = 2.0 ** (torch.cat([mine.abs().flatten(), torch.tensor([1e-9])]).max().log2().floor() - (7 if net.dtype == torch.bfloat16 else 23))
+    step = 2.0 ** (torch.cat([mine.abs().flatten(), torch.tensor([1e-9])]).max().log2().floor() - (7
+        if net.dtype == torch.bfloat16 else 23))
     return dict(dtype=str(net.dtype).removeprefix("torch."), pairs=len(pairs), self_patches=itself.ld.numel(),
         floor=floor(mine), floor_against_reference=floor(theirs),
-        sample=sample, max_abs_difference=worst, holds=worst <= max(floor(mine), floor(theirs)), step_of_largest_ld=float(step))
+        sample=sample, max_abs_difference=worst, holds=worst <= max(floor(mine), floor(theirs)),
+            step_of_largest_ld=float(step))
 
 # %% ../nbs/06d_bench.ipynb #c030
 def worker():
@@ -255,7 +271,8 @@ def worker():
     job = json.load(sys.stdin)
     torch.set_num_threads(job["threads"])
     model = load(job["model"], device=job["device"], dtype=job["dtype"], self_test=False)
-    pairs = [Pair(**{**p, **{k: tuple(p[k]) for k in ("clean_tokens", "corrupt_tokens", "entity_span")}}) for p in job["pairs"]]
+    pairs = [Pair(**{**p, **{k: tuple(p[k]) for k in ("clean_tokens", "corrupt_tokens", "entity_span")}})
+        for p in job["pairs"]]
     net = Network(model)
     if job.get("ld"): found = patch_all(net, pairs, study_patches(net)).ld.tolist()
     else: found = noise(model, net, pairs, sample=job["sample"])
@@ -263,7 +280,8 @@ def worker():
 
 def ask_worker(name, pairs, **job):
     "`worker` on a model in a process of its own."
-    return in_process("bench", dict(model=name, pairs=[asdict(p) for p in pairs], threads=torch.get_num_threads(), **job))
+    return in_process("bench", dict(model=name, pairs=[asdict(p) for p in pairs], threads=torch.get_num_threads(),
+        **job))
 
 # %% ../nbs/06d_bench.ipynb #c032
 def read_shape(
@@ -292,7 +310,8 @@ def random_bridge(
     config = transformers.AutoConfig.for_model(**shape["config"])
     kind = getattr(torch, dtype)
     torch.manual_seed(0)
-    with torch.device(device): plain = transformers.AutoModelForCausalLM.from_config(config, dtype=kind, attn_implementation="eager")
+    with torch.device(device):
+        plain = transformers.AutoModelForCausalLM.from_config(config, dtype=kind, attn_implementation="eager")
     plain.config.architectures = [type(plain).__name__]
     special = dict(bos_token="<bos>", eos_token="<eos>", pad_token="<pad>", unk_token="<unk>")
     words = models.WordLevel({w: i for i, w in enumerate(special.values())}, unk_token="<unk>")
@@ -347,7 +366,8 @@ def bench(
 def more(net, pairs, name):
     "Growth of cost, noise in both number formats, and on a GPU the distance from the CPU."
     device, few = str(net.device), pairs[:4]
-    found = dict(scaling=scaling(), noise=[ask_worker(name, few, dtype=t, device=device, sample=120) for t in ("float32", "bfloat16")])
+    found = dict(scaling=scaling(), noise=[ask_worker(name, few, dtype=t, device=device, sample=120)
+        for t in ("float32", "bfloat16")])
     if net.device.type == "cpu": return found
     there = torch.tensor(ask_worker(name, few, dtype=str(net.dtype).removeprefix("torch."), device="cpu", ld=True))
     return {**found, "cpu_difference": float((patch_all(net, few, study_patches(net)).ld - there).abs().max())}

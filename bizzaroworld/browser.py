@@ -26,7 +26,8 @@ from .weights import quiet
 from .words import count_of, finding, letters, listed, number, percent
 
 # %% ../nbs/10i_browser.ipynb #773afe12
-WHOLE = .01   # how far an effect may be from 1 (or 0) and still count as whole (or none); bfloat16 rounds at about this size
+# how far an effect may be from 1 (or 0) and still count as whole (or none); bfloat16 rounds at about this size
+WHOLE = .01
 
 def tokenizer_of(
     run:dict, # what `run.json` says
@@ -75,7 +76,8 @@ def browsed(
 
 def none_there(every):
     "That there is no battery to show."
-    return finding("" if every else """**No study is finished yet**, so there is no battery to show. Run `bizzaroworld study --model gemma-3-270m`, then
+    return finding("" if every else """**No study is finished yet**, so there is no battery to show. Run `bizzaroworld
+        study --model gemma-3-270m`, then
         `bizzaroworld report`.""")
 
 # %% ../nbs/10i_browser.ipynb #5f934e84
@@ -95,7 +97,8 @@ def prompts_agree(row, tokenizer):
 def leaks(row):
     "The target that stands in a prompt already, as a whole word."
     stands = lambda target, prompt: re.search(rf"(?<!\w){re.escape(target)}(?!\w)", prompt, re.IGNORECASE)
-    targets, prompts = ([getattr(row, f"{side}_{what}") for side in ("clean", "corrupt")] for what in ("target", "prompt"))
+    targets, prompts = ([getattr(row, f"{side}_{what}") for side in ("clean", "corrupt")]
+        for what in ("target", "prompt"))
     return next((t.strip() for t in targets for p in prompts if stands(t.strip(), p)), "")
 
 # %% ../nbs/10i_browser.ipynb #3f851817
@@ -107,7 +110,8 @@ def _checks(row, effects, known, tokenizer):
     rest, end = prompts_agree(row, tokenizer)
     still = bool(final) and bool(np.abs(final).max() < WHOLE)      # at layer 0 the final token must move nothing
     whole = bool(entity) and all(abs(v - 1) < WHOLE for v in entity.values())
-    return dict(battery_idx=row.battery_idx, entity=entity, whole=whole, rest=rest, end=still and end is not False, leak=leaks(row), known=bool(known))
+    return dict(battery_idx=row.battery_idx, entity=entity, whole=whole, rest=rest, end=still and end is not False,
+        leak=leaks(row), known=bool(known))
 
 def audited(
     study:Study,
@@ -116,7 +120,8 @@ def audited(
     "What each pair was checked for."
     effects, known = whole_effects(study), is_known(study.triage)
     found = pd.DataFrame([_checks(r, effects, known[r.Index], tokenizer) for r in study.triage.itertuples()])
-    return found.assign(passes=found.whole & (found.rest != False) & found.end & (found.leak == "") & found.known)   # a None stays out of it
+    # a None stays out of it
+    return found.assign(passes=found.whole & (found.rest != False) & found.end & (found.leak == "") & found.known)
 
 # %% ../nbs/10i_browser.ipynb #2033b9fa
 def fate(
@@ -133,20 +138,23 @@ def fate(
     unknown = t[["rank_clean_target_on_clean", "rank_corrupt_target_on_corrupt"]].max(axis=1) > KNOWN_RANK
     t["reason"] = np.select([t.taken, unknown, ~t.known, full & (t.place > last)],
         ["taken", f"a fact's target is not among the model's first {KNOWN_RANK} tokens",
-         "the two targets do not win over each other (TotalSwing not above 0)", f"weaker than the {PER_CATEGORY} pairs taken from its category"],
+         "the two targets do not win over each other (TotalSwing not above 0)",
+             f"weaker than the {PER_CATEGORY} pairs taken from its category"],
         f"as strong, but one of its subjects is in {SUBJECT_USES} stronger pairs already")
     return t
 
 def without_particulars(reason):
     "A reason of the tokenizer in few words."
     text = "a target is already in a prompt" if "already in the prompt" in reason else reason.split(":")[0]
-    plain = {"prompts differ in length": "the two prompts differ in their number of tokens", "target is not a single token": "a target is not a single token"}
+    plain = {"prompts differ in length": "the two prompts differ in their number of tokens",
+        "target is not a single token": "a target is not a single token"}
     return plain.get(text, text)
 
 def refused(one):
     "The candidates that the tokenizer refused, with short reasons; None where today's facts are not those of the study."
     steps = one.study.steps
-    same = one.aligned is not None and steps is not None and list(steps.pairs.iloc[:2]) == [len(pool()), len(one.aligned)]
+    same = one.aligned is not None and steps is not None and list(steps.pairs.iloc[:2]) == [len(pool()),
+        len(one.aligned)]
     if one.fate is None or not same: return None
     lost = one.aligned.dropped
     return lost.assign(reason=lost.reason.map(without_particulars), full=lost.reason)
@@ -154,8 +162,10 @@ def refused(one):
 # %% ../nbs/10i_browser.ipynb #39d52b84
 def opinion(audit):
     "What the audit of one model found, as a sentence."
-    checks = ((~audit.whole, "whose entity does not carry the whole difference"), (audit.rest == False, "that differ in more than the entity"),
-        (~audit.end, "whose last tokens differ"), (audit.leak != "", "with a target already in a prompt"), (~audit.known, "with a fact that the model does not know"))
+    checks = ((~audit.whole, "whose entity does not carry the whole difference"),
+        (audit.rest == False, "that differ in more than the entity"),
+        (~audit.end, "whose last tokens differ"), (audit.leak != "", "with a target already in a prompt"),
+            (~audit.known, "with a fact that the model does not know"))
     bad = [f"{int(fails.sum())} {words}" for fails, words in checks if fails.any()]
     if not bad: return f"All {len(audit)} pass every check." if len(audit) > 1 else "It passes every check."
     return f"**{int((~audit.passes).sum())} of {len(audit)} fail a check**: {listed(bad)}."
@@ -177,7 +187,8 @@ def _came_from(one):
 def _one_in_plain_words(one):
     "What a model was measured on."
     run, t = one.study.run, one.triage
-    some = (f" Selection {run['selection']} used {len(t)} of the {run['counts']['pairs_valid']} valid pairs." if len(t) < run["counts"]["pairs_valid"] else "")
+    some = (f" Selection {run['selection']} used {len(t)} of the {run['counts']['pairs_valid']} valid pairs."
+        if len(t) < run["counts"]["pairs_valid"] else "")
     return (f"**{one.called}** was measured on {count_of(len(t), 'pair')} in {count_of(t.category.nunique(), 'category')}. {opinion(one.audit)} "
         f"{_came_from(one)}{some}")
 
@@ -189,7 +200,8 @@ def in_plain_words(every):
 
 def _furthest(every):
     "The pair whose entity moves least like the whole difference."
-    away = [(float(np.abs(np.array(list(e.values())) - 1).max()), k, i) for k, one in enumerate(every) for i, e in zip(one.audit.battery_idx, one.audit.entity) if e]
+    away = [(float(np.abs(np.array(list(e.values())) - 1).max()), k, i) for k, one in enumerate(every)
+        for i, e in zip(one.audit.battery_idx, one.audit.entity) if e]
     if not away: return ""
     off, k, i = max(away)
     place, total = int(every[k].triage.set_index("battery_idx")["rank"][i]), sum(len(one.audit) for one in every)
@@ -197,7 +209,8 @@ def _furthest(every):
         f"in all, the one furthest from it is no. {place} of {every[k].called}, whose effect departs from 1 by {f'{off:.6f}' if off >= 5e-7 else 'less than a millionth'}.")
 
 # %% ../nbs/10i_browser.ipynb #66fe3a23
-def _wide(text, rem): return f'<div style="min-width:{rem}rem">{text}</div>'   # so that a narrow screen scrolls instead of squeezing
+# so that a narrow screen scrolls instead of squeezing
+def _wide(text, rem): return f'<div style="min-width:{rem}rem">{text}</div>'
 
 def _html(frame):
     "A table whose cells are HTML of ours."
@@ -206,10 +219,12 @@ def _html(frame):
 
 def not_taken(one):
     "Every candidate that was not taken, with its reason and where in the rule it fell out."
-    part = lambda t, step: pd.DataFrame(dict(step=step, reason=t.reason, clean=t.clean_prompt, corrupt=t.corrupt_prompt, model=one.name))
+    part = lambda t, step: pd.DataFrame(dict(step=step, reason=t.reason, clean=t.clean_prompt,
+        corrupt=t.corrupt_prompt, model=one.name))
     rest = one.fate[~one.fate.taken]
     parts = [] if one.refused is None else [part(one.refused, "not valid")]
-    return pd.concat([*parts, part(rest, np.where(rest.known, "not among the strongest", "not known"))], ignore_index=True)
+    return pd.concat([*parts, part(rest, np.where(rest.known, "not among the strongest", "not known"))],
+        ignore_index=True)
 
 def _reasons(ruled):
     "How many candidates of each model fell out for each reason, with an example."
@@ -221,7 +236,8 @@ def _reasons(ruled):
     by = lambda column: column.map(order.index) if column.name == "step" else -column
     counts = counts.reset_index().sort_values(["step", names[0]], key=by, kind="stable")
     counts["reason"] = [_wide(f"<b>{r.step}</b>: {letters(r.reason)}", 11) for r in counts.itertuples()]
-    total = {"reason": "<b>all that were not taken</b>", **{n: f"<b>{int(counts[n].sum()):,}</b>" for n in names}, "an example": ""}
+    total = {"reason": "<b>all that were not taken</b>", **{n: f"<b>{int(counts[n].sum()):,}</b>" for n in names},
+        "an example": ""}
     shown = counts.drop(columns="step").assign(**{n: counts[n].map("{:,}".format) for n in names})
     return pd.concat([shown, pd.DataFrame([total])], ignore_index=True).rename(columns={n: letters(n) for n in names})
 
@@ -230,7 +246,8 @@ def _again(one):
     keys = lambda t: set(map(tuple, t[KEY].to_numpy()))
     same = "the same battery ✓" if keys(choose(one.candidates)) == keys(one.study.battery) else "**another battery than the study's ✗**"
     said, count = f"The rule, applied again to the candidates of {one.called}, gives {same}", len(pool())
-    if one.refused is None: return (f"{said}; the facts of today are not those of the study (or its tokenizer is not at hand), so candidates that were not valid "
+    if one.refused is None:
+        return (f"{said}; the facts of today are not those of the study (or its tokenizer is not at hand), so candidates that were not valid "
         "are left out of the table.")
     total = len(not_taken(one)) + int(one.fate.taken.sum())
     return f"{said}; taken and not taken add up to {total:,} candidates {'✓.' if total == count else f'of {count:,} ✗.'}"
@@ -240,10 +257,14 @@ def rule_and_reasons(every):
     ruled, given = [one for one in every if one.fate is not None], [one for one in every if one.fate is None]
     own = [f"{one.called} was given its battery (<code>{letters(one.study.run['battery'])}</code>), so no rule of ours chose its pairs." for one in given]
     if not ruled: return finding(*own)
-    steps = pd.concat([one.study.steps.set_index("step").pairs.rename(one.name) for one in ruled], axis=1).astype("Int64")
-    return finding(f"""The default battery of a model is made by one rule, and nothing in the rule looks at the result of a patch: all pairs that the facts make;
-        of these the valid ones; of these the ones whose two facts the model knows; of these the {PER_CATEGORY} of largest TotalSwing in each category, with
-        no subject in more than {SUBJECT_USES} of them. What each step leaves:""", steps.rename_axis(index=None, columns=None).reset_index(names="step"),
+    steps = pd.concat([one.study.steps.set_index("step").pairs.rename(one.name) for one in ruled],
+        axis=1).astype("Int64")
+    return finding(f"""The default battery of a model is made by one rule, and nothing in the rule looks at the result
+        of a patch: all pairs that the facts make;
+        of these the valid ones; of these the ones whose two facts the model knows; of these the {PER_CATEGORY} of
+        largest TotalSwing in each category, with
+        no subject in more than {SUBJECT_USES} of them. What each step leaves:""", steps.rename_axis(index=None,
+        columns=None).reset_index(names="step"),
         *own, _html(_reasons(ruled)), *map(_again, ruled))
 
 # %% ../nbs/10i_browser.ipynb #0ebf72cf
@@ -256,7 +277,8 @@ def boxes(tokenizer, prompt, span=(0, 0)):
 def _example(row, tokenizers):
     "What a tokenizer that loses a pair makes of it."
     name = next(n for n in tokenizers if row[n])
-    if row[name].startswith("prompts differ in length"): return "<br>".join(boxes(tokenizers[name], row[f"{side}_prompt"]) for side in ("clean", "corrupt"))
+    if row[name].startswith("prompts differ in length"):
+        return "<br>".join(boxes(tokenizers[name], row[f"{side}_prompt"]) for side in ("clean", "corrupt"))
     return letters(row[name].replace("▁", " ").replace("Ġ", " "))
 
 def _lost_table(lost, kept, tokenizers):
@@ -331,21 +353,27 @@ def decision(row, fate):
     return f"kept<br>no. {mine.place:.0f} of {mine.of:.0f}" + (f"; {passed} stronger reuse{'s' * (passed == 1)} a subject" if passed else "")
 
 # %% ../nbs/10i_browser.ipynb #fe222e02
-HEAD = ("#", "clean prompt → target,<br>corrupt prompt → target", "entity = 1", "rest&nbsp;=", "end&nbsp;=", "no<br>leak", "known", "decision", "swing,<br>LD")
+HEAD = ("#", "clean prompt → target,<br>corrupt prompt → target", "entity = 1", "rest&nbsp;=", "end&nbsp;=",
+    "no<br>leak", "known", "decision", "swing,<br>LD")
 
 def _row(one, row, audit):
     "One pair as a table row."
     span = int(row.entity_start), int(row.entity_stop)
     target = lambda t: f'<span class="bz-token target">{letters(show_token(t))}</span>'
     sides = ("clean", "corrupt")
-    prompts = "<br>".join(boxes(one.tokenizer, getattr(row, f"{s}_prompt"), span) + target(getattr(row, f"{s}_target")) for s in sides)
+    prompts = "<br>".join(boxes(one.tokenizer, getattr(row, f"{s}_prompt"), span)
+        + target(getattr(row, f"{s}_target")) for s in sides)
     rank, chance = ([getattr(row, f"{what}_{s}_target_on_{s}") for s in sides] for what in ("rank", "p"))
-    known = "<br>".join(f"{mark(r <= KNOWN_RANK and row.total_swing > 0)}&nbsp;{r}&nbsp;({p:.2f})" for r, p in zip(rank, chance))
+    known = "<br>".join(f"{mark(r <= KNOWN_RANK and row.total_swing > 0)}&nbsp;{r}&nbsp;({p:.2f})"
+        for r, p in zip(rank, chance))
     entity = "<br>".join(f"{mark(abs(v - 1) < WHOLE)}&nbsp;{v:.3f}" for v in audit.entity.values()) or "–"
     lds = f"<b>{number(row.total_swing, '.1f')}</b><br>{number(row.ld_clean, '.1f')}<br>{number(row.ld_corrupt, '.1f')}"
-    cells = [f"{row.rank}&nbsp;{mark(audit.passes)}", f'<div style="min-width:13.5rem"><b>{letters(row.category)}</b><br>{prompts}</div>', entity, mark(audit.rest),
-        mark(audit.end), "✓" if not audit.leak else f"✗ {letters(audit.leak)}", known, f'<div style="min-width:6rem">{decision(row, one.fate)}</div>', lds]
-    return "<tr>" + "".join(f'<td{" class=bz-num" if k in (0, 2, 6, 8) else ""}>{c}</td>' for k, c in enumerate(cells)) + "</tr>"
+    cells = [f"{row.rank}&nbsp;{mark(audit.passes)}",
+        f'<div style="min-width:13.5rem"><b>{letters(row.category)}</b><br>{prompts}</div>', entity, mark(audit.rest),
+        mark(audit.end), "✓" if not audit.leak else f"✗ {letters(audit.leak)}", known,
+            f'<div style="min-width:6rem">{decision(row, one.fate)}</div>', lds]
+    return "<tr>" + "".join(f'<td{" class=bz-num" if k in (0, 2, 6, 8) else ""}>{c}</td>'
+        for k, c in enumerate(cells)) + "</tr>"
 
 def _table(one, key):
     "A table that can be filtered, for one model."
@@ -359,7 +387,8 @@ def _table(one, key):
 def _of_one(one, key):
     "One model's pairs, and those that its tokenizer dropped."
     columns = dict(category="category", clean_prompt="clean prompt", corrupt_prompt="corrupt prompt", reason="reason")
-    lost, head = one.dropped, (f"### {one.called}", f"{count_of(len(one.triage), 'pair')}, largest TotalSwing first.", _table(one, key))
+    lost, head = one.dropped, (f"### {one.called}", f"{count_of(len(one.triage), 'pair')}, largest TotalSwing first.",
+        _table(one, key))
     if not len(lost): return *head, f"No pair that was given to {one.called} was dropped."
     shown = lost[list(columns)].assign(decision="✗ dropped").rename(columns=columns)
     return *head, f"Given, but dropped by the tokenizer of {one.called}: {count_of(len(lost), 'pair')}.", shown

@@ -20,17 +20,22 @@ from .schema import RESIDUAL
 
 # %% ../nbs/10_charts.ipynb #c008
 COLOURS = {"noising": "#0072B2", "denoising": "#D55E00", "entity": "#0072B2", "final": "#D55E00",
-    "resid_pre": "#0072B2", "resid_mid": "#56B4E9", "resid_post": "#4D4D4D", "attn_out": "#D55E00", "mlp_out": "#009E73"}
+    "resid_pre": "#0072B2", "resid_mid": "#56B4E9", "resid_post": "#4D4D4D", "attn_out": "#D55E00",
+        "mlp_out": "#009E73"}
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4D4D4D", "#882255"]
 DIVERGING = ["#8c3a00", "#d4762c", "#f0b98d", "#ffffff", "#94c4e3", "#3f8fc4", "#0b4a7f"]
-LOOK = {"font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif", "background": "white",
+LOOK = {"font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",
+    "background": "white",
     "view": {"stroke": None, "continuousWidth": 260, "continuousHeight": 210},
     "axis": {"gridColor": "#ececf0", "domainColor": "#9a9aa5", "tickColor": "#9a9aa5",
-        "labelColor": "#33333d", "titleColor": "#33333d", "titleFontWeight": 500, "labelFontSize": 11, "titleFontSize": 12},
-    "axisBand": {"grid": False}, "header": {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": "#22222b", "title": None},
+        "labelColor": "#33333d", "titleColor": "#33333d", "titleFontWeight": 500, "labelFontSize": 11,
+            "titleFontSize": 12},
+    "axisBand": {"grid": False}, "header": {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": "#22222b",
+        "title": None},
     "legend": {"orient": "top", "title": None, "labelFontSize": 12, "labelColor": "#22222b",
         "symbolType": "circle", "symbolOpacity": 1, "symbolSize": 90, "labelLimit": 260},
-    "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "subtitleColor": "#55555f", "offset": 12}}
+    "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "subtitleColor": "#55555f",
+        "offset": 12}}
 
 # %% ../nbs/10_charts.ipynb #c009
 def titled(
@@ -78,13 +83,15 @@ def rows(
     patches = measured(patches)
     names = (experiment,) if isinstance(experiment, str) else tuple(experiment)
     table = patches[patches.experiment.isin(names) & patches.control.isna()]
-    for column, value in equal.items(): table = table[table[column].isin([value] if isinstance(value, str) else list(value))]
+    for column, value in equal.items():
+        table = table[table[column].isin([value] if isinstance(value, str) else list(value))]
     asked = f"experiment {' + '.join(names)}" + "".join(f", {k} {v}" for k, v in equal.items())
     if not len(table):
         raise ValueError(f"nothing to draw: no row of {asked}; "
             f"the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
     bad = ~np.isfinite(table.effect.astype(float))
-    if bad.any(): raise ValueError(f"{int(bad.sum())} effects of {asked} are not finite; rerun these pairs in float32 or bfloat16")
+    if bad.any():
+        raise ValueError(f"{int(bad.sum())} effects of {asked} are not finite; rerun these pairs in float32 or bfloat16")
     return table
 
 # %% ../nbs/10_charts.ipynb #c018
@@ -101,7 +108,8 @@ def _curve_rows(table, by, axis, pairs, seed):
     for key, group in table.groupby(list(by), sort=False, observed=True):
         wide = group.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
         x = [round(float(group[group.layer == l][axis].iloc[0]), 4) for l in wide.columns]
-        mean, low, high = (numbers(v) for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=seed))
+        mean, low, high = (numbers(v) for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0),
+            seed=seed))
         out.append(dict(zip(by, key), kind="mean", x=x, effect=mean, low=low, high=high))
         if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=numbers(v, 3), low=[], high=[])
             for (c, i), v in zip(wide.index, wide.to_numpy())]
@@ -111,15 +119,18 @@ def _curve_layers(data, colour, axis_title, order):
     "Thin lines of single pairs, the band, the mean and its points, over one shared table."
     scale = alt.Scale(domain=order, range=[COLOURS.get(o, PALETTE[i % len(PALETTE)]) for i, o in enumerate(order)])
     base = alt.Chart(data).encode(
-        x=alt.X("x:Q", title=axis_title, scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1 if axis_title == "layer" else 0.1, tickCount=6)),
+        x=alt.X("x:Q", title=axis_title, scale=alt.Scale(nice=False),
+            axis=alt.Axis(tickMinStep=1 if axis_title == "layer" else 0.1, tickCount=6)),
         color=alt.Color(f"{colour}:N", scale=scale, legend=alt.Legend(symbolOpacity=1, symbolStrokeWidth=0)))
     y = alt.Y("effect:Q", title="effect (0 none, 1 all)")
     mean = base.transform_filter("datum.kind == 'mean'")
     tip = [alt.Tooltip(f"{colour}:N"), alt.Tooltip("x:Q", title=axis_title),
         alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
     # one rule a panel
-    zero = alt.Chart(data).transform_aggregate(n="count()").mark_rule(color="#77777f", strokeDash=[3, 3], strokeWidth=.7).encode(y=alt.datum(0))
-    return alt.layer(base.transform_filter("datum.kind == 'pair'").mark_line(opacity=.13, strokeWidth=.8, clip=True).encode(y=y, detail="pair:N"),
+    zero = alt.Chart(data).transform_aggregate(n="count()").mark_rule(color="#77777f", strokeDash=[3, 3],
+        strokeWidth=.7).encode(y=alt.datum(0))
+    return alt.layer(base.transform_filter("datum.kind == 'pair'").mark_line(opacity=.13, strokeWidth=.8,
+        clip=True).encode(y=y, detail="pair:N"),
         mean.mark_area(opacity=.22).encode(y=alt.Y("low:Q"), y2="high:Q"), zero,
         mean.mark_line(strokeWidth=2.4).encode(y=y), mean.mark_circle(size=34, opacity=1).encode(y=y, tooltip=tip))
 
@@ -141,7 +152,8 @@ def curve_chart(
     data = _curve_rows(table, (colour, facet), axis, pairs, seed)
     layers = _curve_layers(data, colour, axis.replace("_", " "), order(colour)).properties(width=230, height=210)
     # unfolded once, above the panels: vega-lite loops for ever when each layer unfolds for itself
-    chart = layers.facet(alt.Facet(f"{facet}:N", sort=order(facet), header=alt.Header(title=None)), columns=len(order(facet)))
+    chart = layers.facet(alt.Facet(f"{facet}:N", sort=order(facet), header=alt.Header(title=None)),
+        columns=len(order(facet)))
     chart = chart.transform_flatten(["x", "effect", "low", "high"])
     line = "thin lines: single pairs; " if pairs else ""
     return titled(chart, title,
@@ -154,7 +166,8 @@ def handover(
 )->alt.FacetChart: # a panel for each direction
     "Effect of `resid_pre` by layer, at the entity and at the final token."
     table = rows(patches, experiment=("1", "3"), site="resid_pre")
-    return curve_chart(table, colour="position", facet="direction", title="The answer leaves the entity and arrives at the final token",
+    return curve_chart(table, colour="position", facet="direction",
+        title="The answer leaves the entity and arrives at the final token",
         caption="resid_pre patched at every layer, experiments 3 (entity) and 1 (final); metric: logit difference")
 
 # %% ../nbs/10_charts.ipynb #c024
@@ -166,7 +179,8 @@ def site_curves(
     "Effect by layer of the three independent sites at one position, both directions."
     experiment = {"final": "2A", "entity": "2B"}[position]
     table = rows(patches, experiment=experiment, site=("resid_pre", "attn_out", "mlp_out"))
-    return curve_chart(table, colour="direction", facet="site", title=f"What carries the signal at the {position} position",
+    return curve_chart(table, colour="direction", facet="site",
+        title=f"What carries the signal at the {position} position",
         caption=f"experiment {experiment}, both directions; metric: logit difference")
 
 # %% ../nbs/10_charts.ipynb #c027
@@ -175,24 +189,31 @@ GREY = "#d9d9de"
 def _map(table, y, y_sort, facet, y_title):
     "Mean effect by layer and `y`, a panel for each value of `facet`; grey where a column `passes` says no."
     judged = {"passes": ("passes", "first"), "q": ("q", "first")} if "passes" in table else {}
-    cells = table.groupby([facet, "layer", y], as_index=False, observed=True).agg(effect=("effect", "mean"), sd=("effect", "std"), **judged)
+    cells = table.groupby([facet, "layer", y], as_index=False, observed=True).agg(effect=("effect", "mean"),
+        sd=("effect", "std"), **judged)
     numbers = ["effect", "sd", *(["q"] if judged else [])]
     cells[numbers] = cells[numbers].astype(float).round(4)
     cells[y] = cells[y].astype(str)
     limit = max(float(cells.effect.abs().max()), 1e-6)
-    colour = alt.Color("effect:Q", title="mean effect", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"),
-        legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect", titleOrient="left", titleFontSize=11))
-    names = sorted(cells[facet].unique(), key=lambda v: (["noising", "denoising"].index(v) if v in ("noising", "denoising") else 9, str(v)))
+    colour = alt.Color("effect:Q", title="mean effect",
+        scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"),
+        legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect",
+            titleOrient="left", titleFontSize=11))
+    names = sorted(cells[facet].unique(), key=lambda v: (["noising", "denoising"].index(v)
+        if v in ("noising", "denoising") else 9, str(v)))
     base = alt.Chart(cells).mark_rect(stroke="#f4f4f7", strokeWidth=.5).encode(
         x=alt.X("layer:O", axis=alt.Axis(labelAngle=0, labelOverlap=True, title="layer")),
         y=alt.Y(f"{y}:N", sort=y_sort, title=y_title), color=colour,
-        tooltip=[facet, "layer", y, alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("sd:Q", format=".3f", title="sd over pairs"),
+        tooltip=[facet, "layer", y, alt.Tooltip("effect:Q", format=".3f"),
+            alt.Tooltip("sd:Q", format=".3f", title="sd over pairs"),
             *([alt.Tooltip("q:Q", format=".2~g")] if judged else [])])
     # what does not stand is left empty before a grey ground, so that the colour keeps its own scale and legend
     if judged:
-        base = base.encode(fillOpacity=alt.condition("datum.passes", alt.value(1), alt.value(0))).properties(view=alt.ViewBackground(fill=GREY))
+        base = base.encode(fillOpacity=alt.condition("datum.passes", alt.value(1),
+            alt.value(0))).properties(view=alt.ViewBackground(fill=GREY))
     height = max(90, 22*cells[y].nunique())
-    return base.properties(width=330, height=height).facet(alt.Facet(f"{facet}:N", sort=names, header=alt.Header(title=None)), columns=2)
+    return base.properties(width=330, height=height).facet(alt.Facet(f"{facet}:N", sort=names,
+        header=alt.Header(title=None)), columns=2)
 
 # %% ../nbs/10_charts.ipynb #c028
 def site_map(
@@ -220,7 +241,8 @@ def head_map_chart(
     position = table.position.iloc[0]
     heads = [str(h) for h in sorted(table["head"].dropna().unique())]
     # two draws: the correction alone is used, not the intervals
-    tested = [tested_heads(patches, experiment=experiment, direction=d, draws=2).assign(direction=d)[["direction", "layer", "head", "q", "passes"]]
+    tested = [tested_heads(patches, experiment=experiment, direction=d,
+        draws=2).assign(direction=d)[["direction", "layer", "head", "q", "passes"]]
         for d in table.direction.unique()]
     table = table.astype({"head": int}).merge(pd.concat(tested), on=["direction", "layer", "head"])
     return titled(_map(table, "head", heads, "direction", "head"), f"Heads patched at the {position} position",
@@ -242,8 +264,10 @@ def head_bars(
     heads = heads.head(count)[["layer", "head", "mean", "low", "high", "q", "passes"]].round(4)
     heads["name"] = [f"L{r.layer} H{r.head}" for r in heads.itertuples()]
     base = alt.Chart(heads).encode(y=alt.Y("name:N", sort=list(heads.name), title=None))
-    bars = base.mark_bar(color=COLOURS[direction], height={"band": .7}).encode(x=alt.X("mean:Q", title="mean effect, 95 % interval"),
-        opacity=alt.condition("datum.passes", alt.value(.9), alt.value(.35)), tooltip=["name", "mean", "low", "high", "q"])
+    bars = base.mark_bar(color=COLOURS[direction], height={"band": .7}).encode(x=alt.X("mean:Q",
+        title="mean effect, 95 % interval"),
+        opacity=alt.condition("datum.passes", alt.value(.9), alt.value(.35)),
+            tooltip=["name", "mean", "low", "high", "q"])
     chart = (bars + base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q")).properties(
         width="container", height=22*len(heads))
     return titled(chart, "The strongest heads",
@@ -263,11 +287,13 @@ def phase_histogram(
     columns = columns or {"release": "release at the entity", "arrival": "arrival at the final token"}
     long = layers.melt(value_vars=list(columns), var_name="what", value_name="layer")
     long["what"], never = long.what.map(columns), int(long.layer.isna().sum())
-    counts = long.dropna().astype({"layer": float}).groupby(["what", "layer"], as_index=False).size().rename(columns={"size": "pairs"})
+    counts = long.dropna().astype({"layer": float}).groupby(["what", "layer"],
+        as_index=False).size().rename(columns={"size": "pairs"})
     top = int(n_layers or counts.layer.max()+1)
     scale = alt.Scale(domain=list(columns.values()), range=PALETTE[:len(columns)])
     chart = alt.Chart(counts).mark_bar(opacity=.9).encode(
-        x=alt.X("layer:O", scale=alt.Scale(domain=list(range(top))), axis=alt.Axis(labelAngle=0, labelOverlap=True), title="layer"),
+        x=alt.X("layer:O", scale=alt.Scale(domain=list(range(top))), axis=alt.Axis(labelAngle=0, labelOverlap=True),
+            title="layer"),
         xOffset=alt.XOffset("what:N", sort=list(columns.values())),
         y=alt.Y("pairs:Q", title="pairs", axis=alt.Axis(tickMinStep=1)),
         color=alt.Color("what:N", scale=scale),
@@ -286,8 +312,10 @@ def triage_bars(
     if colour == "known" and "known" not in table:
         ranks = [c for c in ("rank_clean_target_on_clean", "rank_corrupt_target_on_corrupt") if c in table]
         top = (table[ranks] == 1).all(axis=1) if ranks else (table.ld_clean > 0) & (table.ld_corrupt < 0)
-        table["known"] = np.where(top, "both targets are the top answer" if ranks else "each prompt prefers its own target", "not both")
-    table["pair"] = [f"{r.clean_prompt} →{r.clean_target} / {r.corrupt_prompt} →{r.corrupt_target}" for r in table.itertuples()]
+        table["known"] = np.where(top, "both targets are the top answer" if ranks
+            else "each prompt prefers its own target", "not both")
+    table["pair"] = [f"{r.clean_prompt} →{r.clean_target} / {r.corrupt_prompt} →{r.corrupt_target}"
+        for r in table.itertuples()]
     names = sorted(table[colour].astype(str).unique())
     table = table.sort_values("total_swing", ascending=False).assign(place=range(1, len(table)+1))[
         ["place", "total_swing", "category", "pair", colour]].round(3)
@@ -307,7 +335,8 @@ def damage_scatter(
     experiment:str="1", # whose largest damage
 )->alt.LayerChart: # one point a pair
     "Largest damage of each pair against its confidence, with the correlation in the caption."
-    table = rows(patches, experiment=experiment, direction="noising").assign(total_swing=lambda t: t.ld_clean - t.ld_corrupt)
+    table = rows(patches, experiment=experiment,
+        direction="noising").assign(total_swing=lambda t: t.ld_clean - t.ld_corrupt)
     worst = table.groupby(["battery_idx", "category"], as_index=False).agg(
         damage=("delta", "min"), ld_clean=("ld_clean", "first"),
         total_swing=("total_swing", "first")).astype({"damage": float}).round(3)
@@ -336,7 +365,8 @@ def category_map(
     "Category × layer map of the effect of `resid_pre`, at the entity and at the final token."
     table = rows(patches, experiment=("1", "3"), site="resid_pre", direction=direction)
     order = table[table.position == "final"].groupby("category").effect.mean().sort_values(ascending=False).index.tolist()
-    return titled(_map(table, "category", order, "position", None), "Where each category's answer is carried, layer by layer",
+    return titled(_map(table, "category", order, "position", None),
+        "Where each category's answer is carried, layer by layer",
         f"{describe(table)}. Mean effect of resid_pre, {direction}, experiments 3 (entity) and 1 (final); "
         "metric: logit difference; categories whose answer arrives early on top.")
 
@@ -367,14 +397,17 @@ def threshold_chart(
 )->alt.FacetChart: # a panel for each direction
     "Median release and arrival at each threshold, with intervals."
     table = sweep.astype({"median": float, "low": float, "high": float}).round(4)
-    colour = alt.Color("quantity:N", scale=alt.Scale(domain=["release", "arrival"], range=[COLOURS["entity"], COLOURS["final"]]))
+    colour = alt.Color("quantity:N", scale=alt.Scale(domain=["release", "arrival"],
+        range=[COLOURS["entity"], COLOURS["final"]]))
     base = alt.Chart(table).encode(x=alt.X("threshold:Q", title="threshold, share of the effect"), color=colour)
     y = alt.Y("median:Q", title="median layer", scale=alt.Scale(zero=False))
     layers = alt.layer(
         base.mark_area(opacity=.2).encode(y=alt.Y("low:Q"), y2="high:Q"),
-        base.mark_line(strokeWidth=2.2, point=True).encode(y=y, tooltip=["direction", "quantity", "threshold", "median", "low", "high"]))
+        base.mark_line(strokeWidth=2.2, point=True).encode(y=y,
+            tooltip=["direction", "quantity", "threshold", "median", "low", "high"]))
     names = [d for d in ("noising", "denoising") if d in set(table.direction)]
-    chart = layers.properties(width=260, height=190).facet(alt.Facet("direction:N", sort=names, header=alt.Header(title=None)), columns=2)
+    chart = layers.properties(width=260, height=190).facet(alt.Facet("direction:N", sort=names,
+        header=alt.Header(title=None)), columns=2)
     return titled(chart, "Release and arrival at other thresholds", caption)
 
 # %% ../nbs/10_charts.ipynb #c054
@@ -400,7 +433,8 @@ def compare_depth(
         raise ValueError(f"the models were measured on different pairs ({', '.join(str(len(s)) for s in sets)}); "
             "pass them through shared_pairs first")
     table = rows(patches, experiment=("1", "3"), site="resid_pre", direction=direction)
-    return curve_chart(table, colour="model", facet="position", axis="relative_depth", pairs=False, title="The same hand-over on relative depth?",
+    return curve_chart(table, colour="model", facet="position", axis="relative_depth", pairs=False,
+        title="The same hand-over on relative depth?",
         caption=f"the same pairs for every model; resid_pre, {direction}; metric: logit difference")
 
 # %% ../nbs/10_charts.ipynb #c058
@@ -450,9 +484,12 @@ def attention_view(
     spots = pd.DataFrame([dict(head=n, to=f"{i} {labels[i]}", source=f"{j} {labels[j]}", weight=float(w[i, j]))
         for n, w in zip(names, weights) for i in range(len(tokens)) for j in range(i+1)])
     order = [f"{i} {t}" for i, t in enumerate(labels)]
-    base = alt.Chart(spots).mark_rect().encode(x=alt.X("source:N", sort=order, title="from"), y=alt.Y("to:N", sort=order, title="to"),
-        color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], range=["#ffffff", "#0b4a7f"])), tooltip=["head", "to", "source", "weight"])
-    chart = base.properties(width=180, height=180).facet(alt.Facet("head:N", sort=names, header=alt.Header(title=None)), columns=3)
+    base = alt.Chart(spots).mark_rect().encode(x=alt.X("source:N", sort=order, title="from"),
+        y=alt.Y("to:N", sort=order, title="to"),
+        color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], range=["#ffffff", "#0b4a7f"])),
+            tooltip=["head", "to", "source", "weight"])
+    chart = base.properties(width=180, height=180).facet(alt.Facet("head:N", sort=names,
+        header=alt.Header(title=None)), columns=3)
     props = dict(attention=weights.tolist(), attentionHeadNames=names, tokens=[token_markup(t) for t in labels])
     return TokenView("AttentionHeads", props,
         titled(chart, "Attention", "From each token (down) to the tokens it reads (across)."))
@@ -464,7 +501,8 @@ def token_effects(
 )->TokenView: # tokens coloured by effect
     "The prompt with each token coloured by the effect of patching there."
     labels, values = [show_token(t) for t in tokens], [round(float(e), 4) for e in effects]
-    if len(labels) != len(values): raise ValueError(f"{len(labels)} tokens but {len(values)} effects; give one effect a token")
+    if len(labels) != len(values):
+        raise ValueError(f"{len(labels)} tokens but {len(values)} effects; give one effect a token")
     limit = max(max(map(abs, values)), 1e-6)
     table = pd.DataFrame(dict(token=[f"{i} {t}" for i, t in enumerate(labels)], effect=values))
     chart = alt.Chart(table).mark_bar().encode(x=alt.X("token:N", sort=list(table.token), title=None), y="effect:Q",

@@ -24,7 +24,8 @@ def components(
     net:Network, # the model
 )->pd.DataFrame: # `layer, head`; head is empty for a layer's MLP
     "The parts that a circuit is made of, in the order of its mask."
-    table = pd.DataFrame([(l, h) for l in range(len(net.layers)) for h in [*range(net.heads), None]], columns=["layer", "head"])
+    table = pd.DataFrame([(l, h) for l in range(len(net.layers)) for h in [*range(net.heads), None]],
+        columns=["layer", "head"])
     return table.astype({"head": "Int64"})
 
 # %% ../nbs/05c_circuit.ipynb #c008
@@ -85,7 +86,8 @@ def cut(rows, x, other, level):
 # %% ../nbs/05c_circuit.ipynb #c014
 def first_difference(pair)->int: # token index
     "The first token in which the two prompts differ; before it all activations are the same."
-    return next((i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens)) if a != b), pair.n_tokens - 1)
+    return next((i for i, (a, b) in enumerate(zip(pair.clean_tokens, pair.corrupt_tokens)) if a != b),
+        pair.n_tokens - 1)
 
 LONG = 128   # tokens of a row whose layers are not kept for the way back
 
@@ -98,7 +100,8 @@ def masked_rows(own, other, pair, start, tokens, mask):
     for level in range(len(net.layers)):
         keep = mask[:, level * width:(level + 1) * width]
         some = keep.ne(0).any(1).cpu() if simple else None
-        if mask.requires_grad and long: x = checkpoint(through_layers, rows, x, keep, other, level, carried, use_reentrant=False)
+        if mask.requires_grad and long:
+            x = checkpoint(through_layers, rows, x, keep, other, level, carried, use_reentrant=False)
         elif some is None or some.all(): x = through_layers(rows, x, keep, other, level, carried)
         else: x = partly(rows, x, keep, other, level, some)
     return x[:, -1]
@@ -157,7 +160,8 @@ def attribution(
     return torch.cat(found)[order]
 
 # %% ../nbs/05c_circuit.ipynb #c026
-MEASURED = dict(z=("4", "4F"), mlp_out=("2A", "2B"))   # experiments that patch a component at the entity and at the final token
+# experiments that patch a component at the entity and at the final token
+MEASURED = dict(z=("4", "4F"), mlp_out=("2A", "2B"))
 
 def measured_effects(
     patches:pd.DataFrame, # a patches table of one model
@@ -168,8 +172,10 @@ def measured_effects(
 )->Float[np.ndarray, "component"]:
     "Mean effect of patching each component alone, at the entity and at the final token together."
     keep = patches.control.isna() & (patches.window == 1) & (patches.direction == direction) & patches.battery_idx.isin([p.battery_idx for p in pairs])
-    rows = pd.concat([patches[keep & (patches.site == site) & patches.experiment.isin(e)] for site, e in MEASURED.items()])
-    each = rows.groupby(["layer", rows["head"].fillna(-1).astype(int), "battery_idx"]).effect.sum(min_count=1)   # a pair without a difference has none
+    rows = pd.concat([patches[keep & (patches.site == site) & patches.experiment.isin(e)]
+        for site, e in MEASURED.items()])
+    # a pair without a difference has none
+    each = rows.groupby(["layer", rows["head"].fillna(-1).astype(int), "battery_idx"]).effect.sum(min_count=1)
     sums = each.groupby(level=[0, 1]).mean().dropna()
     wanted = components(net); wanted = pd.MultiIndex.from_arrays([wanted.layer, wanted["head"].fillna(-1).astype(int)])
     lost = wanted.difference(sums.index)
@@ -187,7 +193,8 @@ def halves(
 ): # pairs that rank, pairs that measure
     "The pairs of one half of the categories, and of the other."
     names = np.random.default_rng(seed).permutation(sorted({p.category for p in pairs}))
-    if len(names) < 2: raise InputError(f"{len(names)} category cannot be split in two halves: add pairs of another category")
+    if len(names) < 2:
+        raise InputError(f"{len(names)} category cannot be split in two halves: add pairs of another category")
     first = set(names[:len(names) // 2])
     return [p for p in pairs if p.category in first], [p for p in pairs if p.category not in first]
 
@@ -220,7 +227,8 @@ def circuits(
     "LD of each pair with nothing but a circuit, for each ranking and size."
     blocks = in_blocks(net, pairs) if runs is None else []
     if len(blocks) > 1:
-        parts = [circuits(net, [pairs[i] for i in some], rankings, name=name, direction=direction, progress=progress) for some in blocks]
+        parts = [circuits(net, [pairs[i] for i in some], rankings, name=name, direction=direction, progress=progress)
+            for some in blocks]
         return pd.concat(parts, ignore_index=True)
     own, other = both_runs(net, pairs, direction, runs)
     total, parts = len(components(net)), []
@@ -232,9 +240,11 @@ def circuits(
             parts.append(masked_ld(net, own, other, pairs, few[None]).cpu())
             if progress: progress((i + 1) / len(step))
     ld = torch.cat(parts, 1)[:, place.cpu()].double().numpy()
-    rows = [dict(ranking=r, seed=s, share=share, n_components=n) for r, s in rankings for share, n in zip(SHARES, sizes)]
+    rows = [dict(ranking=r, seed=s, share=share, n_components=n) for r, s in rankings
+        for share, n in zip(SHARES, sizes)]
     tables = [
-        pd.DataFrame(rows).assign(battery_idx=p.battery_idx, category=p.category, ld=v, ld_full=v[len(SHARES) - 1], ld_empty=v[0])
+        pd.DataFrame(rows).assign(battery_idx=p.battery_idx, category=p.category, ld=v, ld_full=v[len(SHARES) - 1],
+            ld_empty=v[0])
         for p, v in zip(pairs, ld)]
     table = pd.concat(tables, ignore_index=True)
     table.insert(0, "model", name); table.insert(1, "direction", direction)
@@ -256,6 +266,8 @@ def circuit(
     "Rank components on one half of the categories, and measure circuits on the other."
     rank, rest = halves(pairs, seed=seed)
     rankings = {} if patches is None else {("measured", -1): measured_effects(patches, net, rank, direction=direction)}
-    rankings["attribution", -1] = attribution(net, rank, direction=direction, runs=runs_of(runs, pairs, rank)).mean(0).cpu().numpy()
+    rankings["attribution", -1] = attribution(net, rank, direction=direction,
+        runs=runs_of(runs, pairs, rank)).mean(0).cpu().numpy()
     for s in range(seed, seed + random): rankings["random", s] = np.random.default_rng(s).random(len(components(net)))
-    return circuits(net, rest, rankings, name=name, direction=direction, runs=runs_of(runs, pairs, rest), progress=progress)
+    return circuits(net, rest, rankings, name=name, direction=direction, runs=runs_of(runs, pairs, rest),
+        progress=progress)

@@ -16,7 +16,8 @@ import pandas as pd
 from . import faithfulness
 from .concentration import concentration
 from .facts import InputError
-from bizzaroworld.inference import (Interval, categories, cluster_bootstrap, correlation, difference, head_map, held_out, mean,
+from bizzaroworld.inference import (Interval, categories, cluster_bootstrap, correlation, difference, head_map,
+    held_out, mean,
     median, pair_matrix)
 from .phases import curves, legacy, relative_depth
 from .schema import pick
@@ -50,18 +51,23 @@ def total_swing(e):
     found = e.interval(e.triage, e.triage.total_swing)
     cause = f"The median is {e.triage.total_swing.median():.2f}, the maximum {e.triage.total_swing.max():.2f} logits."
     if e.model != "gemma-3-12b-it":
-        return Judgement("mean TotalSwing, logits", found, "not comparable", f"Another model and battery. {cause}", NO_PATCH)
-    return Judgement("mean TotalSwing, logits", found, agrees(found, published_number("P2", part="mean")), cause, NO_PATCH)
+        return Judgement("mean TotalSwing, logits", found, "not comparable", f"Another model and battery. {cause}",
+            NO_PATCH)
+    return Judgement("mean TotalSwing, logits", found, agrees(found, published_number("P2", part="mean")), cause,
+        NO_PATCH)
 
 # %% ../nbs/09_claims.ipynb #c030
 def _late(e, measure, value, published, room=0, selection="C"):
     "Artefact where arrival comes clearly before the worst layer; else a comparison of numbers."
     taken, pairs = lambda old: e.interval(old, value(old)), of_selection(e.triage, selection)
     found, arrival = taken(e.old[e.old.battery_idx.isin(pairs)]), e.interval(e.pairs, e.pairs.arrival_depth)
-    worst, control = e.interval(e.old, relative_depth(e.old.worst, e.n_layers)), controlled(e, lambda t: taken(legacy(t)), pairs=pairs)
+    worst, control = e.interval(e.old, relative_depth(e.old.worst, e.n_layers)), controlled(e,
+        lambda t: taken(legacy(t)), pairs=pairs)
     if arrival.high >= worst.low:
-        return Judgement(measure, found, agrees(found, published, room=room), "The worst layer is not clearly later than arrival here.", control)
-    return Judgement(measure, found, "artefact of the method", f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, "
+        return Judgement(measure, found, agrees(found, published, room=room),
+            "The worst layer is not clearly later than arrival here.", control)
+    return Judgement(measure, found, "artefact of the method",
+        f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, "
                    f"the worst layer comes at {as_text(worst)}. The published number on this scale is {published:.2f}.", control)
 
 # %% ../nbs/09_claims.ipynb #c031
@@ -93,11 +99,14 @@ def _onset(e, old):
 def onset(e):
     """Artefact if onset comes earlier in pairs of larger swing (r below 0), or never comes for some;
     else the published depth of selection C lies in our interval or within half of one of its layers."""
-    rows, published, found = e.old[e.old.onset.notna()], published_number("P5", selection="C", depth=True), _onset(e, e.old)
+    rows, published, found = e.old[e.old.onset.notna()], published_number("P5", selection="C", depth=True), _onset(e,
+        e.old)
     tell = lambda old: (f"{as_text(f)} ({old.onset.notna().sum()} of {len(old)} lose 5 logits)" if (f := _onset(e, old))
         else f"never (0 of {len(old)} lose 5 logits)")
-    control, some = controlled(e, lambda t: tell(legacy(t))), f"{len(rows)} of {len(e.old)} pairs lose 5 logits in some layer"
-    if len(rows) < 2: return Judgement("mean onset, relative depth", found, "artefact of the method", f"{some}.", control)
+    control, some = controlled(e,
+        lambda t: tell(legacy(t))), f"{len(rows)} of {len(e.old)} pairs lose 5 logits in some layer"
+    if len(rows) < 2:
+        return Judgement("mean onset, relative depth", found, "artefact of the method", f"{some}.", control)
     r = e.interval(rows, rows[["onset", "total_swing"]].astype(float), correlation)
     bad, same = len(rows) < len(e.old) or r.high < 0, agrees(found, published, room=.5/17)
     return Judgement("mean onset, relative depth", found, "artefact of the method" if bad else same,
@@ -129,9 +138,11 @@ def release_in_a(e):
     """Reproduced if the published depth (37 of 47) lies in the interval of the median legacy release of selection A, or within half of our layer.
     A pair that is never released counts as one layer behind the last."""
     pairs, published = of_selection(e.triage, "A"), published_number("P10", part="median", depth=True)
-    taken, rows = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers), median), e.old[e.old.battery_idx.isin(pairs)]
+    taken, rows = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers),
+        median), e.old[e.old.battery_idx.isin(pairs)]
     found, band = taken(rows), relative_depth(_released(e, rows), e.n_layers).between(13/17, 15/17)
-    return Judgement("median legacy release of selection A, relative depth", found, agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
+    return Judgement("median legacy release of selection A, relative depth", found,
+        agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
         f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of layers 13–15 of 18, "
         f"where the published text puts the release.", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
@@ -147,7 +158,8 @@ def damage_and_confidence(e):
     found, control = _r(e, "ld_clean")
     bare = e.interval(e.old, np.stack([e.old.ld_clean, -e.old.total_swing], 1), correlation)
     near = abs(found.estimate - bare.estimate) < .05
-    return Judgement("r(LD_clean, largest damage)", found, "artefact of the method" if near else agrees(found, published_number("P7", selection="C")),
+    return Judgement("r(LD_clean, largest damage)", found, "artefact of the method" if near
+        else agrees(found, published_number("P7", selection="C")),
         f"Without any patch, {correlation_text('LD_clean, −TotalSwing', bare)}.", control)
 
 @rule("P8")
@@ -184,7 +196,8 @@ def _phase(e, phase, column):
 
 def _level(e, row, position):
     "Mean effect in the layers of a phase, under controls."
-    layers, where = list(range(row["first"], row["last"] + 1)), dict(entity="at the entity", final="at the final position")[position]
+    layers, where = list(range(row["first"], row["last"] + 1)), dict(entity="at the entity",
+        final="at the final position")[position]
     if not layers: return "None: the phase has no layer."
     return controlled(e, lambda t: e.average(curves(t, position=position)[layers].mean(axis=1)), names=tuple(CALLED),
         what=f"Mean effect {where} in layers {layers[0]}–{layers[-1]}")
@@ -194,7 +207,8 @@ def end_of_storage(e):
     "Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17, or comes within half of our layer."
     found, row = _phase(e, "storage", "last")
     low, high = sorted(published_number("P13", model=m, depth=True) for m in ("gemma-2b", "gemma-3-12b-it"))
-    return Judgement("last layer of storage, relative depth", found, overlaps(found, low, high, room=.5/max(e.n_layers - 1, 1)),
+    return Judgement("last layer of storage, relative depth", found,
+        overlaps(found, low, high, room=.5/max(e.n_layers - 1, 1)),
         f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the depth.",
         _level(e, row, "entity"))
 
@@ -206,7 +220,8 @@ def start_of_readout(e):
     published, measure, control = (published_number("P14", model="gemma-2b", depth=True),
         "first layer of readout, relative depth", _level(e, row, "final"))
     if not row.layers:
-        return Judgement(measure, found, "differs", "In no layer does the input at the final position carry nine tenths of the answer.", control)
+        return Judgement(measure, found, "differs",
+            "In no layer does the input at the final position carry nine tenths of the answer.", control)
     return Judgement(measure, found, overlaps(found, published, 1, room=.5/max(e.n_layers - 1, 1)),
         f"Readout is layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; it is published to begin at {published:.2f} of the depth.", control)
 
@@ -228,14 +243,16 @@ def _others(e, matrix, cell, unit=""):
 def hottest_head(e):
     """Differs if the strongest head at the entity moves more than the published half a logit (whole interval); if not,
     artefact where a head at the final position moves at least twice as much, else reproduced."""
-    entity, final = (pair_matrix(e.patches, cells=["layer", "head"], experiment=x, direction="noising") for x in ("4", "4F"))
+    entity, final = (pair_matrix(e.patches, cells=["layer", "head"], experiment=x, direction="noising")
+        for x in ("4", "4F"))
     top, there, edge = *(m.mean().abs().idxmax() for m in (entity, final)), abs(published_number("P12", part="L1H2"))
     deltas = pair_matrix(e.patches, value="delta", cells=["layer", "head"], experiment="4", direction="noising")
     found, twice = e.average(deltas[top]), abs(final.mean()[there]) >= 2 * abs(entity.mean()[top])
     verdict = "differs" if found.high < -edge or found.low > edge else "artefact of the method" if twice else "reproduced"
     return Judgement(f"mean delta of the strongest head at the entity, {head_name(*top)}, logits", found, verdict,
         f"Its effect is {as_text(e.average(entity[top]))}. At the final position, where routing can be seen, "
-        f"{head_name(*there)} moves {as_text(e.average(final[there]))}.{_named(e, '4')}", _others(e, deltas, top, " logits"))
+        f"{head_name(*there)} moves {as_text(e.average(final[there]))}.{_named(e, '4')}",
+            _others(e, deltas, top, " logits"))
 
 # %% ../nbs/09_claims.ipynb #c055
 def _knockouts(e):
@@ -260,7 +277,8 @@ def _circuit(e):
     for ranking in ("attribution", "random"):
         f = {s: faithfulness.over_pairs_at(table, ranking, s) for s in shares}
         enough = next((s for s in shares if all(f[t].estimate >= .9 for t in shares if t >= s)), 1)
-        kept = " and ".join(f"{as_text(f[s])} with {as_text(s, '.0%')}" for s in (.01, .05) if s in f).replace(" with", " of the answer with", 1)
+        kept = " and ".join(f"{as_text(f[s])} with {as_text(s, '.0%')}" for s in (.01, .05) if s in f).replace(" with",
+            " of the answer with", 1)
         said.append(f"keep f = {kept} of the components; 0.9 takes {as_text(enough, '.0%')}.")
     return "Circuits ranked by attribution on other categories " + said[0], "Random circuits " + said[1]
 
@@ -269,7 +287,8 @@ def _edge(e, rows, chance):
     "The strongest edge of some paths, and its control, as text."
     edge = ["sender_layer", "sender_head", "receiver", "position", "layer", "head"]
     top = rows.groupby(edge).effect.mean().abs().idxmax()
-    along = lambda t, keys: t[(t[keys] == pd.Series(dict(zip(edge, top)))[keys]).all(axis=1)].groupby("battery_idx").effect.mean()
+    along = lambda t, keys: t[(t[keys] == pd.Series(dict(zip(edge,
+        top)))[keys]).all(axis=1)].groupby("battery_idx").effect.mean()
     own, random = along(rows, edge), along(chance, [k for k in edge if k != "sender_head"])
     _, _, kind, position, layer, head = top
     to = dict(final="the logits", q=f"the query of L{layer}H{head}").get(kind,
@@ -281,7 +300,8 @@ def _paths(e):
     if (table := e.tables.get("paths")) is None or table.empty: return "", ""
     rows = table[table.direction == "noising"].astype(dict(layer="Int64", head="Int64")).fillna(dict(layer=-1, head=-1))
     own, chance = rows[rows.control.isna()], rows[rows.control == "random"]
-    found = [_edge(e, part, chance) for part in (own[own.receiver == "final"], own[own.receiver != "final"]) if len(part)]
+    found = [_edge(e, part, chance) for part in (own[own.receiver == "final"], own[own.receiver != "final"])
+        if len(part)]
     random = " and ".join(r for _, r in found if r)
     return (f"The strongest single paths carry {' and '.join(t for t, _ in found)}.",
         f"A random head of the same layer carries {random} along the same edges." if random else "")
@@ -289,8 +309,10 @@ def _paths(e):
 # %% ../nbs/09_claims.ipynb #c060
 def _answer(heads, blocks, spread):
     "Spread, one block, or a few heads?"
-    count, share = round(heads["half"] * heads["cells"]), lambda c: as_text(Interval(*(c[f"top_share{end}"] for end in ("", "_low", "_high"))), ".0%")
-    where = ["one block"] * (blocks["top_share"] >= .5) + (["one head"] if count == 1 else ["a few heads"] * (heads["half"] <= .1))
+    count, share = round(heads["half"] * heads["cells"]), lambda c: as_text(Interval(*(c[f"top_share{end}"]
+        for end in ("", "_low", "_high"))), ".0%")
+    where = ["one block"] * (blocks["top_share"] >= .5) + (["one head"] if count == 1
+        else ["a few heads"] * (heads["half"] <= .1))
     return (f"{'Concentrated in ' + ' and '.join(where) if where else 'Spread' if spread else 'Neither spread nor in a few heads'}: "
         f"{count} of {heads['cells']} heads make{'s' * (count == 1)} up half of what heads move at the final position, "
         f"{head_name(*heads['top'])} alone makes up {share(heads)} (by chance up to {as_text(heads['top_null'], '.0%')}), "
@@ -314,7 +336,8 @@ def spread_over_heads(e):
     return Judgement("share of heads for half of the summed effect, final position",
         Interval(final["half"], final["half_low"], final["half_high"]),
         "reproduced" if spread else "artefact of the method" if only_there else "differs",
-        " ".join(w for w in (cause, *causes) if w), " ".join(w for w in (_others(e, heads, final["top"]), *controls) if w))
+        " ".join(w for w in (cause, *causes) if w), " ".join(w for w in (_others(e, heads, final["top"]), *controls)
+            if w))
 
 # %% ../nbs/09_claims.ipynb #c063
 def _peak(matrix):
@@ -329,7 +352,8 @@ def peak_ratio(
     "How many times the largest mean effect of one site is that of another."
     tops = np.stack([_peak(state), _peak(increment)], 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return cluster_bootstrap(tops, categories(e.patches, state.index), statistic=lambda v, w: np.divide(*mean(v, w).T))
+        return cluster_bootstrap(tops, categories(e.patches, state.index),
+            statistic=lambda v, w: np.divide(*mean(v, w).T))
 
 def at_final(e:Evidence, site:str, window:int)->pd.DataFrame: # pair × layer
     "Experiment 5 at the final token."
@@ -353,9 +377,11 @@ def stream_against_attention(e):
     """Reproduced if the ratio of the peaks at the final position is 40 within its interval; artefact if it is smaller there and larger at the entity;
     else differs."""
     (state, attention), there = (
-        [pair_matrix(e.patches, experiment=x, site=s, direction="noising") for s in ("resid_pre", "attn_out")] for x in ("2A", "2B"))
+        [pair_matrix(e.patches, experiment=x, site=s, direction="noising") for s in ("resid_pre", "attn_out")]
+            for x in ("2A", "2B"))
     found, entity, published = peak_ratio(e, state, attention), peak_ratio(e, *there), published_number("P16")
-    verdict = agrees(found, published) if not found.high < published else "artefact of the method" if entity.estimate > found.estimate else "differs"
+    verdict = agrees(found,
+        published) if not found.high < published else "artefact of the method" if entity.estimate > found.estimate else "differs"
     block = attention.mean().abs().idxmax()
     cause = (f"Read where attention acts, at the final position, resid_pre moves {as_text(e.average(_peak(state)))} at its peak "
         f"and attention of block {block} alone {as_text(e.average(attention[block]))}: "
@@ -364,12 +390,14 @@ def stream_against_attention(e):
         f"At the final position all attention outputs, one at a time, sum to {as_text(e.average(attention.sum(axis=1)))}.")
     of_block = lambda t: e.average(pair_matrix(t, experiment="2A", site="attn_out", direction="noising")[block])
     return Judgement("largest resid_pre effect / largest attn_out effect, final position", found, verdict, cause,
-        controlled(e, of_block, names=tuple(CALLED), what=f"Effect of the attention output of block {block} at the final position"))
+        controlled(e, of_block, names=tuple(CALLED),
+            what=f"Effect of the attention output of block {block} at the final position"))
 
 # %% ../nbs/09_claims.ipynb #g002
 def depths_of(e:Evidence)->dict: # quantity → `Interval` of relative depth
     "Where a model releases, receives, ends storage and begins readout."
-    return dict(release=e.interval(e.pairs, e.pairs.release_depth), arrival=e.interval(e.pairs, e.pairs.arrival_depth)) | {
+    return dict(release=e.interval(e.pairs, e.pairs.release_depth),
+        arrival=e.interval(e.pairs, e.pairs.arrival_depth)) | {
         "end of storage": _phase(e, "storage", "last")[0], "start of readout": _phase(e, "readout", "first")[0]}
 
 def scales_with_depth(
@@ -392,25 +420,31 @@ def _halves(e):
     names = np.random.default_rng(0).permutation(sorted(e.pairs.category.unique()))
     if len(names) < 2: return "None: one category cannot be halved."
     first = e.pairs.category.isin(names[:len(names) // 2])
-    apart = {q: difference(*(e.interval(t, t[q + "_depth"]) for t in (e.pairs[first], e.pairs[~first]))) for q in ("release", "arrival")}
-    return "Two halves of this model's own categories differ: " + ", ".join(f"{q} by {as_text(d, '+.2f')}" for q, d in apart.items()) + "."
+    apart = {q: difference(*(e.interval(t, t[q + "_depth"]) for t in (e.pairs[first], e.pairs[~first])))
+        for q in ("release", "arrival")}
+    return "Two halves of this model's own categories differ: " + ", ".join(f"{q} by {as_text(d, '+.2f')}"
+        for q, d in apart.items()) + "."
 
 @rule("P17")
 def same_depth(e, others):
     """Reproduced if release and arrival of each two models differ by less than a tenth of the depth (the whole interval);
     differs if an interval lies beyond it; else not comparable. The phase boundaries stand beside it."""
     ours, worst, said = depths_of(e), 0, []
-    if not others: return Judgement("mean release, relative depth", ours["release"], "not comparable", "One model only.", _halves(e))
+    if not others:
+        return Judgement("mean release, relative depth", ours["release"], "not comparable", "One model only.",
+            _halves(e))
     for o in others:
         apart = {q: difference(ours[q], b) for q, b in depths_of(o).items()}
         # the comparisons are turned so that a difference without an interval is not taken for agreement
         worst = max([worst] + [2 * (d.low > .1 or d.high < -.1) or int(not (d.low >= -.1 and d.high <= .1))
             for q, d in apart.items() if q in ("release", "arrival")])
         far = [q for q, d in apart.items() if not (d.low >= -.1 and d.high <= .1)]
-        said.append(f"Depths less those of {o.model}: " + ", ".join(f"{q} {as_text(d, '+.2f')}" for q, d in apart.items())
+        said.append(f"Depths less those of {o.model}: "
+            + ", ".join(f"{q} {as_text(d, '+.2f')}" for q, d in apart.items())
             + (f". Not shown to agree within a tenth: {', '.join(far)}." if far else ". All agree within a tenth."))
     if len(others) == 1: said.append("Two models are an agreement, not a trend.")
-    return Judgement("mean release, relative depth", ours["release"], ("reproduced", "not comparable", "differs")[worst], " ".join(said), _halves(e))
+    return Judgement("mean release, relative depth", ours["release"],
+        ("reproduced", "not comparable", "differs")[worst], " ".join(said), _halves(e))
 
 # %% ../nbs/09_claims.ipynb #c072
 def in_order()->list:
@@ -421,10 +455,13 @@ def _row(claim, e, others):
     "One claim for one model."
     try: finding = CLAIMS[claim](e, others) if claim == "P17" else CLAIMS[claim](e)
     except InputError as error: finding = Judgement("", None, "not comparable", str(error))
-    if len(e.pairs) < 2: finding = finding._replace(verdict="not comparable", cause=f"One pair gives no interval to judge by. {finding.cause}")
+    if len(e.pairs) < 2:
+        finding = finding._replace(verdict="not comparable",
+            cause=f"One pair gives no interval to judge by. {finding.cause}")
     found = finding.found or Interval(np.nan, np.nan, np.nan)
     return dict(id=claim, claim=load_published().query("id == @claim").quantity.iloc[0], model=e.model,
-        published=published_text(claim), measure=finding.measure, ours=float(found.estimate), low=float(found.low), high=float(found.high),
+        published=published_text(claim), measure=finding.measure, ours=float(found.estimate), low=float(found.low),
+            high=float(found.high),
         control=finding.control, verdict=finding.verdict, cause=finding.cause)
 
 def verdicts(

@@ -47,7 +47,8 @@ def _shared(p, *words):
                 "`shared` for pairs known under all models in --results"),
         device=lambda: (
             p.add_argument("--device", type=_word, default="auto", metavar="D", help="auto, cpu, cuda, mps"),
-            p.add_argument("--dtype", type=_word, default="auto", metavar="T", help="auto, float32, bfloat16, float16")),
+            p.add_argument("--dtype", type=_word, default="auto", metavar="T",
+                help="auto, float32, bfloat16, float16")),
         prompts=lambda: (
             p.add_argument("--bos", choices=("auto", "on", "off"), default="auto",
                 help="whether each prompt begins with a BOS (default: as the model wants it)"),
@@ -69,27 +70,32 @@ def _seed(text):
 
 def parser():
     "The five commands and their options."
-    top = _Parser(prog="bizzaroworld", description="Where a language model keeps a fact, how the fact travels, and where it is read out.")
+    top = _Parser(prog="bizzaroworld",
+        description="Where a language model keeps a fact, how the fact travels, and where it is read out.")
     commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
     def command(name, help, *words):
         p = commands.add_parser(name, help=help, description=help)
         _shared(p, *words)
         return p
     command("models", "known models; which are at hand offline", "json")
-    command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device", "prompts", "json", "results")
-    p = command("study", "run the study of a model, or of several and what compares them", "models", "battery", "device", "prompts", "json", "results")
+    command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device",
+        "prompts", "json", "results")
+    p = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
+        "device", "prompts", "json", "results")
     p.add_argument("--selection", type=_word, default="C", metavar="A|B|C",
         help="A: 15 strongest pairs; B: best of each category; C: all (default)")
     p.add_argument("--out", type=_word, metavar="DIR",
         help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
     p.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")
-    p.add_argument("--quick", action="store_true", help="the six experiments alone: no controls, maps, routes, circuits")
+    p.add_argument("--quick", action="store_true",
+        help="the six experiments alone: no controls, maps, routes, circuits")
     p.add_argument("--experiments", type=_word, metavar="E,E",
         help="only these of the six, such as 1,3; implies --quick")
     p = command("report", "notebooks and site from what is in the results", "results")
     p.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
     p.add_argument("--render-only", action="store_true", help="render again without recomputing")
-    _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery", "device", "prompts", "json", "results"))
+    _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery",
+        "device", "prompts", "json", "results"))
     return top
 
 # %% ../nbs/12_cli.ipynb #c007
@@ -318,7 +324,8 @@ def _study(args):
     table, source = _battery_file(args)
     _check_study(args, table, source)
     studies = _Studies(args)
-    found = [studies.run(name, table, source, selection=args.selection, quick=args.quick, experiments=args.experiments) for name in args.model]
+    found = [studies.run(name, table, source, selection=args.selection, quick=args.quick,
+        experiments=args.experiments) for name in args.model]
     if len(args.model) > 1 and table is None:
         from bizzaroworld.results import shared_table
         try: shared = shared_table(args.results)
@@ -376,11 +383,14 @@ def _bench(args):
     from bizzaroworld.bench import bench, bench_shape, write_figures
     from bizzaroworld.models import load, pick_device
     if args.shape:
-        found = bench_shape(args.shape, device=pick_device(args.device), dtype="bfloat16" if args.dtype == "auto" else args.dtype,
+        found = bench_shape(args.shape, device=pick_device(args.device), dtype="bfloat16" if args.dtype == "auto"
+            else args.dtype,
             pairs=args.pairs, sample=args.sample)
     else:
-        found = bench(load(args.model, device=args.device, dtype=args.dtype, **_prompts(args)), table, pairs=args.pairs, sample=args.sample, name=args.model,
-            peers=not args.no_peers, every=args.every, whole=args.all, progress=progress_line("every patch", args.pairs))
+        found = bench(load(args.model, device=args.device, dtype=args.dtype, **_prompts(args)), table,
+            pairs=args.pairs, sample=args.sample, name=args.model,
+            peers=not args.no_peers, every=args.every, whole=args.all,
+                progress=progress_line("every patch", args.pairs))
     if args.out: write_figures(args.out, found)
     if args.json: return found
     _show_figures(found)
@@ -446,7 +456,8 @@ def _failed(args, error, alone=False):
     if stopped and alone: import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)   # it ends already
     if isinstance(error, _Unread) and isinstance(error.__context__, BrokenPipeError): return 1   # `| head`
     wrong, doing = _is(error, "facts", "InputError"), getattr(args, "doing", "")
-    plain = wrong or _is(error, "weights", "HubError") or _is(error, "proof", "ProofError") or getattr(error, "plain", False)
+    plain = wrong or _is(error, "weights", "HubError") or _is(error, "proof", "ProofError") or getattr(error, "plain",
+        False)
     if args.debug:
         import traceback; _note("bizzaroworld", _clean("".join(traceback.format_exception(error)).rstrip()))
     elif stopped: _note("bizzaroworld", "stopped; type the command again to go on where it was")

@@ -65,13 +65,16 @@ def _gathered(studies, again, names):
         there = f"one study is finished ({names[0]})" if studies else "no study is finished"
         raise InputError(f"{there}, and a comparison needs two; run another one with bizzaroworld study --model NAME")
     twice = sorted({n for n in names if names.count(n) > 1})
-    if twice: raise InputError(f"there are two studies of {listed(twice)}, and a comparison needs one of each model; move one to another folder")
+    if twice:
+        raise InputError(f"there are two studies of {listed(twice)}, and a comparison needs one of each model; move one to another folder")
     every = pd.concat([_keyed(s) for s in studies], ignore_index=True)
     one = pd.concat([_keyed(s) for s in again], ignore_index=True) if again else every
     there = set.intersection(*(set(g.pair) for _, g in one.groupby("model")))
-    if not there: raise InputError(f"no pair was measured on all of {listed(names)}; study them on one battery (--battery shared)")
+    if not there:
+        raise InputError(f"no pair was measured on all of {listed(names)}; study them on one battery (--battery shared)")
     common = set.intersection(*map(_known_pairs, again or studies))
-    if not common: raise InputError(f"no pair of the batteries is known to all of {listed(names)}; study them on one battery (--battery shared)")
+    if not common:
+        raise InputError(f"no pair of the batteries is known to all of {listed(names)}; study them on one battery (--battery shared)")
     return every, same_pairs(one[one.pair.isin(common)])
 
 # %% ../nbs/09d_comparison.ipynb #q001
@@ -94,7 +97,8 @@ class Comparison:
     again:tuple=() # the same models on one shared battery, where all of them have it
     still:tuple=() # names of the models in whose study nothing moves
     every:pd.DataFrame|None=None # rows of all studies
-    shared:pd.DataFrame|None=None # rows of the pairs that are valid and known everywhere; None where there is no comparison
+    # rows of the pairs that are valid and known everywhere; None where there is no comparison
+    shared:pd.DataFrame|None=None
     problem:str="" # why there is none
 
     names = property(lambda self: [s.run["model"] for s in self.studies])
@@ -115,7 +119,8 @@ class Comparison:
     @cached_property
     def facts(self): return pd.DataFrame({s.run["model"]: facts_of(self, s) for s in self.studies})
     @cached_property
-    def pairs(self): return pd.concat([_reached(pick(self.real, model=n)).assign(model=n) for n in self.names], ignore_index=True)
+    def pairs(self): return pd.concat([_reached(pick(self.real, model=n)).assign(model=n) for n in self.names],
+            ignore_index=True)
     @cached_property
     def depth(self): return depths(self)
     @cached_property
@@ -135,7 +140,8 @@ def compared(
     measured = [inference.measured_study(s) for s in found]
     studies = tuple(s for s in measured if len(s.patches))
     still = tuple(s.run["model"] for s in measured if not len(s.patches))
-    names, again = [s.run["model"] for s in studies], {s.run["model"]: s for s in map(inference.measured_study, shared) if len(s.patches)}
+    names, again = [s.run["model"] for s in studies], {s.run["model"]: s
+        for s in map(inference.measured_study, shared) if len(s.patches)}
     again = tuple(again[n] for n in names) if len(names) > 1 and set(names) <= set(again) else ()
     try: return Comparison(studies, again, still, *_gathered(studies, again, names))
     except InputError as e: return Comparison(studies, again, still, problem=str(e))
@@ -147,14 +153,17 @@ def all_compared(
     return compared(*[[load_study(d) for d in finished(where)] for where in (results, results/"shared")])
 
 # %% ../nbs/09d_comparison.ipynb #905d28ec
-SEPARATE = ("family", "training", "layers × heads", "attention", "number format", "prompt style", "first token")   # what can move a phase by itself
+# what can move a phase by itself
+SEPARATE = ("family", "training", "layers × heads", "attention", "number format", "prompt style", "first token")
 
 def family(run):
     "The family that a model belongs to, by its configuration."
     kind = run.get("model_type", "")
     made = re.sub("(ForCausalLM|LMHeadModel|ForConditionalGeneration|Model)$", "", run.get("model_class", ""))
-    same = re.sub(r"(V?\d\w*|Moe|_moe)$", "", made or kind)      # Qwen2, Qwen3 and Qwen3Moe are sizes and ages of one family
-    known = "Gemma" if kind.startswith("gemma") else {"llama": "Llama-type", "gpt2": "GPT-2"}.get(kind, same if made else "")
+    # Qwen2, Qwen3 and Qwen3Moe are sizes and ages of one family
+    same = re.sub(r"(V?\d\w*|Moe|_moe)$", "", made or kind)
+    known = "Gemma" if kind.startswith("gemma") else {"llama": "Llama-type", "gpt2": "GPT-2"}.get(kind, same if made
+        else "")
     return f"{known} ({kind})" if known else kind or "not recorded"
 
 def training(name):
@@ -165,7 +174,8 @@ def training(name):
 
 def kinds_of(run):
     "`local` or `global` for each layer's attention; None where the study does not say."
-    return ["global" if k == "full_attention" else "local" for k in run["layer_kinds"]] if "layer_kinds" in run else None
+    return ["global" if k == "full_attention" else "local"
+        for k in run["layer_kinds"]] if "layer_kinds" in run else None
 
 def attention_of(run):
     "Which layers attend to all tokens, in words."
@@ -187,12 +197,14 @@ def number_format(run):
 def facts_of(both, study):
     "What is compared, as far as it is not a number of the study."
     run, t = study.run, study.triage
-    return {"family": family(run), "training": training(run["model"]), "layers × heads": f"{run['n_layers']} × {run['n_heads']}",
+    return {"family": family(run), "training": training(run["model"]),
+        "layers × heads": f"{run['n_layers']} × {run['n_heads']}",
         "attention": attention_of(run), "number format": number_format(run),
         "prompt style": "inside a chat template" if run.get("chat") else "raw text, no chat template",
         "first token": "not recorded" if "bos" not in run else "BOS" if run["bos"] else "the text's own (no BOS)",
         "battery": f"{run['battery']}: {count_of(len(t), 'pair')} in {count_of(t.category.nunique(), 'category')}",
-        "compared here": count_of(both.n_pairs, "pair"), "median TotalSwing, own battery": f"{t.total_swing.median():.1f} logits"}
+        "compared here": count_of(both.n_pairs, "pair"),
+            "median TotalSwing, own battery": f"{t.total_swing.median():.1f} logits"}
 
 def _unbroken(cell):
     "A short cell that is not broken over lines: a name with a hyphen would be."
@@ -232,20 +244,24 @@ def which_pairs(both, results=None):
     models = both.every.drop_duplicates(["model", "pair"]).groupby("pair").model.nunique()
     measured = int((models == len(both.names)).sum())
     are, here = "is" if measured == 1 else "are", f"{count_of(both.n_pairs, 'pair')} in {count_of(both.n_categories, 'category')}"
-    if both.again: said = (f"Each model's default battery holds the pairs that *it* knows best; of their {sizes} pairs {count_of(measured, 'pair')} {are} "
+    if both.again:
+        said = (f"Each model's default battery holds the pairs that *it* knows best; of their {sizes} pairs {count_of(measured, 'pair')} {are} "
         "in all. So all models were patched once more (experiments 1 and 3) on a **shared battery**: the strongest of the pairs that are valid and known "
         f"under all of them. {here}; everything below is computed on these unless it says otherwise.")
-    else: said = (f"The batteries have {sizes} pairs. **{count_of(measured, 'pair')} {are} in all of them**, and {both.n_pairs} of these "
+    else:
+        said = (f"The batteries have {sizes} pairs. **{count_of(measured, 'pair')} {are} in all of them**, and {both.n_pairs} of these "
         f"{'is' if both.n_pairs == 1 else 'are'} known to every model (each target among its first {KNOWN_RANK}): {here}, on which everything below "
         "is computed unless it says otherwise.")
     columns = ["category", "clean prompt", "corrupt prompt", "clean target", "corrupt target"]
-    table = pd.DataFrame([p.split(JOINED) for p in both.about_pairs.index], columns=columns) if both.n_pairs <= 12 else None
+    table = pd.DataFrame([p.split(JOINED) for p in both.about_pairs.index],
+        columns=columns) if both.n_pairs <= 12 else None
     return finding("### Which pairs", said, _as_they_are(both), table, *_more_pairs(both, results))
 
 def _as_they_are(both):
     "Whether the batteries could be compared as they are."
     try: same_pairs(both.every)
-    except InputError as e: return f"A comparison of the batteries as they are is refused, with these words: “{letters(e)}”."
+    except InputError as e:
+        return f"A comparison of the batteries as they are is refused, with these words: “{letters(e)}”."
     return "All models were measured on the same battery."
 
 def _more_pairs(both, results):
@@ -277,7 +293,8 @@ def on_shared_pairs(both):
     if not both.again and all(len(s.triage) == both.n_pairs for s in both.studies) or both.n_categories < 2: return None
     def cut(study):
         kept = study.triage[study.triage[KEY].agg(JOINED.join, axis=1).isin(both.about_pairs.index)]
-        return SimpleNamespace(triage=kept, patches=pick(study.patches, control="any", battery_idx=kept.battery_idx), run=study.run)
+        return SimpleNamespace(triage=kept, patches=pick(study.patches, control="any", battery_idx=kept.battery_idx),
+            run=study.run)
     return judged([cut(s) for s in both.again or both.studies])
 
 def verdict_text(found):
@@ -303,26 +320,34 @@ def _where(both, name):
     t = pick(both.depth, model=name, direction="noising").set_index("quantity")
     within = lambda q: "" if both.few else f" ({ends(t.low[q], t.high[q])})"
     at = {q: f"{t.depth[q]:.2f}" + within(q) for q in ("release", "arrival")}
-    where, comes = at["release"].replace(" (", " of the depth (", 1) if " (" in at["release"] else at["release"] + " of the depth", at["arrival"]
+    where, comes = at["release"].replace(" (", " of the depth (",
+        1) if " (" in at["release"] else at["release"] + " of the depth", at["arrival"]
     return f"in **{letters(name)}** the entity lets go at {where}, and the answer reaches the last word at {comes}"
 
 def in_plain_words(both):
     "What was asked, where, whether the phases scale, and how far to trust it."
     if both.shared is None: return finding()
     names, few = both.names, both.few
-    means = listed(f"{with_ends(f.found.estimate, f.found.low, f.found.high)} in {letters(n)}" for n, f in both.scale.items())
+    means = listed(f"{with_ends(f.found.estimate, f.found.low, f.found.high)} in {letters(n)}"
+        for n, f in both.scale.items())
     cannot = f"; but {count_of(both.n_pairs, 'pair')} cannot bear that verdict." if few else "."
     shared = f" On the shared pairs alone, {verdict_text(both.on_shared_pairs)}{cannot}" if both.on_shared_pairs else ""
     brackets = f" No intervals are given here: {grain(both)}." if few else " The numbers in brackets are 95 % intervals."
     pairs = f"; and shared pairs of {count_of(both.n_categories, 'category')} are few" if few else ""
-    return finding("## In plain words", f"""A language model reads a sentence layer by layer. At first the answer to “The capital of France is” hangs
-        on the word that names the country; some layers later it hangs on the last word, where the model speaks. This page asks whether that move comes
-        at the same place in models of different depth: {listed(map(letters, names))}, on the {count_of(both.n_pairs, 'pair')} in
-        {count_of(both.n_categories, 'category')} that {'both' if len(names) == 2 else 'all'} of them were measured on and know.""",
+    return finding("## In plain words", f"""A language model reads a sentence layer by layer. At first the answer to
+        “The capital of France is” hangs
+        on the word that names the country; some layers later it hangs on the last word, where the model speaks. This
+        page asks whether that move comes
+        at the same place in models of different depth: {listed(map(letters, names))}, on the
+        {count_of(both.n_pairs, 'pair')} in
+        {count_of(both.n_categories, 'category')} that {'both' if len(names) == 2 else 'all'} of them were measured on
+        and know.""",
         f"- **Where.** On these pairs, in the median, {'; '.join(_where(both, n) for n in names)}.{brackets}",
-        f"""- **Do the phases scale with relative depth?** By the rule that was fixed beforehand (claim P17), which reads each model's whole battery,
+        f"""- **Do the phases scale with relative depth?** By the rule that was fixed beforehand (claim P17), which
+        reads each model's whole battery,
         {verdict_text(both.scale)} (mean release at {means}).{not_shown(both.scale)}{shared}""",
-        f"""- **How far to trust it.** These {count_of(len(names), 'model')} differ in {listed(both.differ)}, so what differs between them here cannot be
+        f"""- **How far to trust it.** These {count_of(len(names), 'model')} differ in {listed(both.differ)}, so what
+        differs between them here cannot be
         put down to their size alone{pairs}. The last section says more.""")
 
 def no_comparison(both):
@@ -354,9 +379,12 @@ def release_and_arrival(both):
     rows = [(f"{r.quantity}, {r.direction}", r.model, (f"<b>{r.depth:.2f}</b> ({ends(r.low, r.high)})",
         f"layer {r.layer:g} of 0–{both.depth_of[r.model] - 1}")) for r in ordered.itertuples()]
     return finding(f"The block in which the entity loses most of its effect at once: {listed(_block(both, n) for n in both.names)} (noising).",
-        "## Release and arrival", """*Release* is the layer from which the entity's effect stays below one half of the pair's own; *arrival* the layer from
-        which the last token's effect stays above one half. Medians over pairs with 95 % intervals.""", side_by_side(rows, "relative depth (95 %)"),
-        f"Read the intervals with care: {grain(both)}." if both.few else "", _apart(both, "release"), _apart(both, "arrival"))
+        "## Release and arrival", """*Release* is the layer from which the entity's effect stays below one half of the
+        pair's own; *arrival* the layer from
+        which the last token's effect stays above one half. Medians over pairs with 95 % intervals.""",
+        side_by_side(rows, "relative depth (95 %)"),
+        f"Read the intervals with care: {grain(both)}." if both.few else "", _apart(both, "release"),
+            _apart(both, "arrival"))
 
 # %% ../nbs/09d_comparison.ipynb #28ae9b5f
 def differences(both):
@@ -369,7 +397,8 @@ def differences(both):
                 change = wide[one] - wide[other]
                 found = interval(change, both.about_pairs.loc[wide.index].to_numpy())
                 rows.append((q, d, one, other, *found, int((change > 0).sum()), int((change < 0).sum()), len(change)))
-    return pd.DataFrame(rows, columns=["quantity", "direction", "one", "other", "mean", "low", "high", "later", "earlier", "pairs"])
+    return pd.DataFrame(rows, columns=["quantity", "direction", "one", "other", "mean", "low", "high", "later",
+        "earlier", "pairs"])
 
 def _within(both, r):
     "One difference as a sentence."
@@ -386,13 +415,17 @@ def pair_by_pair(both, *pictures):
     if both.shared is None: return finding()
     within, several = differences(both), len(both.names) > 2
     less = lambda r: f"{letters(r.one)} − {letters(r.other)}"
-    rows = [{"relative depth": f"{r.quantity}, {r.direction}", **({"difference": less(r)} if several else {}), "mean": number(r.mean, "+.3f"),
-        "95 % interval": ends(r.low, r.high, ".3f"), "later in": f"{r.later} of {r.pairs}", "earlier in": f"{r.earlier} of {r.pairs}"}
+    rows = [{"relative depth": f"{r.quantity}, {r.direction}", **({"difference": less(r)} if several else {}),
+        "mean": number(r.mean, "+.3f"),
+        "95 % interval": ends(r.low, r.high, ".3f"), "later in": f"{r.later} of {r.pairs}",
+            "earlier in": f"{r.earlier} of {r.pairs}"}
         for r in within.itertuples()]
     steps = listed(f"{1 / max(n - 1, 1):.3f} in {letters(m)}" for m, n in both.depth_of.items())
     which = "each model less another" if several else less(within.iloc[0])
-    return finding("### Pair by pair", "The same pair in two models: the difference within each pair is sharper than the difference between two medians.",
-        *pictures, f"The difference of relative depth, {which}, with its 95 % interval over pairs:", _html(pd.DataFrame(rows)),
+    return finding("### Pair by pair",
+        "The same pair in two models: the difference within each pair is sharper than the difference between two medians.",
+        *pictures, f"The difference of relative depth, {which}, with its 95 % interval over pairs:",
+            _html(pd.DataFrame(rows)),
         *[_within(both, r) for r in pick(within, direction="noising").itertuples()],
         f"Depth comes in steps of one layer: {steps}. A difference of that size is a difference of one layer, and smaller ones in single pairs cannot be seen.")
 
@@ -415,7 +448,8 @@ def _peak(both, rows, wrong):
     "The layer of the largest mean effect in one model and window, on relative depth, with the control there."
     wide = rows.pivot(index="pair", columns="layer", values="effect").astype(float)
     clusters, layer = _categories(both, wide.index), int(wide.mean().idxmax())
-    at = lambda values, weights: phases.relative_depth(inference.mean(values, weights).argmax(1), values.shape[1]).astype(float)
+    at = lambda values, weights: phases.relative_depth(inference.mean(values, weights).argmax(1),
+        values.shape[1]).astype(float)
     wrong = pick(wrong, control="wrong_position", layer=layer)
     return dict(layer=layer, depth=interval(wide, clusters, at), effect=interval(wide[layer], clusters),
         wrong=interval(wrong.effect, wrong.category) if len(wrong) else None)
@@ -438,21 +472,29 @@ def hidden(both, picture):
     "Where hiding the entity loses most, beside another token hidden; `picture` draws the rows."
     if both.shared is None: return finding()
     title, (rows, same) = "## Hiding the entity from the last token", knock_outs(both)
-    if rows is None: return finding(title, "Knock-outs are left out: not every study has experiment 7 (a study made with `--quick` has none).")
+    if rows is None:
+        return finding(title,
+            "Knock-outs are left out: not every study has experiment 7 (a study made with `--quick` has none).")
     one = pick(rows, window=1)
     count = one.groupby("model").pair.nunique()
-    which = (f"{count_of(int(count.iloc[0]), 'pair')} were knocked out in every model, and these are compared." if same else
+    which = (f"{count_of(int(count.iloc[0]), 'pair')} were knocked out in every model, and these are compared."
+        if same else
         "**The models share knocked-out pairs of fewer than two categories, so they are not compared here**: each panel is one model on its own pairs, "
         f"{listed(map(str, count))} of them.")
     found = knock_out_peaks(both, rows)
-    cells = [(f"{count_of(p['window'], 'layer')} hidden", p["model"], _peak_lines(both, p)) for p in sorted(found, key=lambda p: p["window"])]
+    cells = [(f"{count_of(p['window'], 'layer')} hidden", p["model"], _peak_lines(both, p))
+        for p in sorted(found, key=lambda p: p["window"])]
     single = listed(f"{p['depth'][0]:.2f} in {letters(p['model'])} (layer {p['layer']}, {p['effect'][0]:.2f} of the difference)" for p in found if p["window"] == 1)
-    return finding(title, f"""Attention from the final token to the entity is knocked out in one layer at a time (experiment 7): 0 changes nothing, 1 turns the
-        run into the other one. Knock-outs are made on the strongest pair of each category, so fewer pairs are shared than above. {which}""",
+    return finding(title, f"""Attention from the final token to the entity is knocked out in one layer at a time
+        (experiment 7): 0 changes nothing, 1 turns the
+        run into the other one. Knock-outs are made on the strongest pair of each category, so fewer pairs are shared
+        than above. {which}""",
         picture(both, one, same), side_by_side(cells, "strongest layer, clean run"),
-        """*Control*: the same layers, with another token hidden instead: one between the entity and the last one, or, where there is none, the one before
+        """*Control*: the same layers, with another token hidden instead: one between the entity and the last one, or,
+        where there is none, the one before
         the entity. In brackets 95 % intervals; a window is named by its middle layer.""",
-        f"""With one layer hidden, the clean run loses most at relative depth {single}. The strongest layer is picked and measured on the same pairs, so its
+        f"""With one layer hidden, the clean run loses most at relative depth {single}. The strongest layer is picked
+        and measured on the same pairs, so its
         effect is flattered; wider windows hide more and move the peak to their own middle.""")
 
 # %% ../nbs/09d_comparison.ipynb #2aaee37a
@@ -503,27 +545,33 @@ def random_steps(both):
     over = lambda t: interval(m := t.groupby("pair").effect.mean(), _categories(both, m.index))
     out = []
     for (n, position, d), t in control.groupby(["model", "position", "direction"], sort=False):
-        real, by_layer = pick(rows, model=n, position=position, direction=d, pair=t.pair), t.groupby("layer").effect.mean()
+        real, by_layer = pick(rows, model=n, position=position, direction=d,
+            pair=t.pair), t.groupby("layer").effect.mean()
         layer = int(by_layer.abs().idxmax())
-        out.append(dict(model=n, position=position, direction=d, pairs=t.pair.nunique(), real=over(real), control=over(t), largest=by_layer[layer], layer=layer))
+        out.append(dict(model=n, position=position, direction=d, pairs=t.pair.nunique(), real=over(real),
+            control=over(t), largest=by_layer[layer], layer=layer))
     return pd.DataFrame(out), same
 
 def controls_beside(both):
     "What a random step moves in each model, beside the real patch."
     if both.shared is None: return finding()
     title, (steps, same) = "## Controls beside", random_steps(both)
-    if steps is None: return finding(title, "Controls are left out: not every study has them (a study made with `--quick` has none).")
+    if steps is None:
+        return finding(title, "Controls are left out: not every study has them (a study made with `--quick` has none).")
     bold = lambda x: f"<b>{number(x[0])}</b> ({ends(*x[1:])})"
     ordered = steps.sort_values(["position", "direction"], ascending=[True, False], kind="stable")
     cells = [(f"{r.position}, {r.direction}", r.model, (f"real {bold(r.real)}", f"random {bold(r.control)}",
         f"random, largest: {number(r.largest)} in layer {r.layer}", f"{r.pairs} pairs")) for r in ordered.itertuples()]
     t = pick(steps, control="any", direction="noising").set_index(["position", "model"])
-    moved = listed(f"{number(t.control[p, n][0])} at the {w} in {letters(n)}" for p, w in (("entity", "entity"), ("final", "final token")) for n in both.names)
+    moved = listed(f"{number(t.control[p, n][0])} at the {w} in {letters(n)}"
+        for p, w in (("entity", "entity"), ("final", "final token")) for n in both.names)
     real = listed(number(t.real[p, n][0]) for p in ("entity", "final") for n in both.names)
     which = "The pairs are the same in every model." if same else ("**Controls were run on the strongest pair of each category, and the models share such pairs "
         "of fewer than two categories: each column is one model on its own pairs, not a comparison.**")
-    return finding(title, f"""The same patch with a random step in its place: as long as the real one, in a direction drawn at random. It breaks the state without
-        bringing the other answer. A state that is broken altogether takes LD to about 0, which is an effect of about one half; only what a real patch moves
+    return finding(title, f"""The same patch with a random step in its place: as long as the real one, in a direction
+        drawn at random. It breaks the state without
+        bringing the other answer. A state that is broken altogether takes LD to about 0, which is an effect of about
+        one half; only what a real patch moves
         beyond its control is carried there. {which}""", side_by_side(cells, "mean effect over layers"),
         f"""Effects are means over all layers and pairs, with 95 % intervals. In noising a random step moves {moved}; the real patch moves {real}.""")
 
@@ -538,7 +586,8 @@ def _verdict_row(where, name, f):
 def scales(both):
     "P17 by its rule, on each model's whole battery and on the shared pairs."
     if both.shared is None: return finding()
-    rule, pairs = claims.rules().set_index("id").rule["P17"], listed(f"{len(s.triage)} pairs of {letters(n)}" for n, s in zip(both.names, both.studies))
+    rule, pairs = claims.rules().set_index("id").rule["P17"], listed(f"{len(s.triage)} pairs of {letters(n)}"
+        for n, s in zip(both.names, both.studies))
     one_battery = not both.again and all(len(s.triage) == both.n_pairs for s in both.studies)
     theirs = "" if one_battery else " These batteries are not the same pairs, so part of the difference may be theirs."
     too_few = f" {count_of(both.n_categories, 'category').capitalize()} are too few for the rule; it is shown for completeness." if both.few else ""
@@ -546,7 +595,8 @@ def scales(both):
     groups = [("own battery", both.scale), *([(shared, both.on_shared_pairs)] if both.on_shared_pairs else [])]
     table = pd.DataFrame([_verdict_row(where, n, f) for where, group in groups for n, f in group.items()])
     same = all(f.verdict == "reproduced" for f in both.scale.values())
-    return finding("## Do the phases scale with relative depth?", f"""The public study claims that the pattern scales with depth (P17). The rule by which this is
+    return finding("## Do the phases scale with relative depth?", f"""The public study claims that the pattern scales
+        with depth (P17). The rule by which this is
         judged was fixed beforehand: “{rule}”""",
         f"- **On each model's whole battery** ({pairs}, as the [front page](index.ipynb) judges it): {verdict_text(both.scale)}.{theirs}{not_shown(both.scale)}",
         f"- **On the {shared} alone**: {verdict_text(both.on_shared_pairs)}.{too_few}{not_shown(both.on_shared_pairs)}" if both.on_shared_pairs else "", _html(table),
@@ -564,23 +614,31 @@ def cannot_tell(both):
     if both.shared is None: return finding()
     equal = [row for row in SEPARATE if row not in both.differ]
     agree = f"; they agree in {listed(equal)}" if equal else ""
-    together = "; here tuning and family change together and cannot be told apart" if {"training", "family"} <= set(both.differ) else ""
+    together = "; here tuning and family change together and cannot be told apart" if {"training",
+        "family"} <= set(both.differ) else ""
     style = "raw text" if all("raw" in v for v in both.facts.loc["prompt style"]) else "the table above says"
     per_family = pd.Series([family(r).split(" ")[0] for r in both.runs.values()]).value_counts()
     count = listed(f"{k} of {f}" for f, k in per_family.items())
     power, kinds = inference.detectable(max(both.n_categories, 2)), count_of(both.n_categories, "category").capitalize()
-    return finding("## What a difference here cannot tell", f"""The models differ in {listed(both.differ)}{agree}. Each of these differences can move a phase by
+    return finding("## What a difference here cannot tell", f"""The models differ in {listed(both.differ)}{agree}. Each
+        of these differences can move a phase by
         itself, so what differs above is a difference between these models, and not between sizes.""",
-        f"""- **Base against instruction-tuned.** {_alike(both, "training")}. A tuned model was trained to answer, and may bring an answer to the last token
+        f"""- **Base against instruction-tuned.** {_alike(both, "training")}. A tuned model was trained to answer, and
+        may bring an answer to the last token
         earlier or later for that reason alone{together}.""",
-        f"""- **Family.** {_alike(both, "family")}. Tokenizer, training text and architecture (norms behind attention and MLP, soft-caps, local layers, shared
+        f"""- **Family.** {_alike(both, "family")}. Tokenizer, training text and architecture (norms behind attention
+        and MLP, soft-caps, local layers, shared
         keys) change together with the family; two families are one comparison, not two.""",
-        f"""- **Prompt style.** Every model reads the sentence as {style}, without a conversation around it. An instruction-tuned model is then used in a way
+        f"""- **Prompt style.** Every model reads the sentence as {style}, without a conversation around it. An
+        instruction-tuned model is then used in a way
         for which it was not tuned.""",
         f"""- **Number format.** {_alike(both, "number format")}. Rounded weights are not the published weights, and rounding need not touch all models alike.""",
-        f"""- **Scale.** A claim that the pattern scales with depth needs several sizes of one family; here there {'is' if per_family.iloc[0] == 1 else 'are'}
+        f"""- **Scale.** A claim that the pattern scales with depth needs several sizes of one family; here there
+        {'is' if per_family.iloc[0] == 1 else 'are'}
         {count}. Fewer than three do not make a trend.""",
-        f"""- **Power.** {kinds}, the unit that is resampled, detect{'s' if both.n_categories == 1 else ''} a difference of {power:.2f} standard deviations or
+        f"""- **Power.** {kinds}, the unit that is resampled, detect{'s' if both.n_categories == 1 else ''} a
+        difference of {power:.2f} standard deviations or
         more at 80 %; smaller ones may be there and unseen.""",
-        """- **The pairs.** Pairs that all models know are easier than the facts of each one; what is known to one model alone may travel otherwise, and is not
+        """- **The pairs.** Pairs that all models know are easier than the facts of each one; what is known to one
+        model alone may travel otherwise, and is not
         seen here.""")

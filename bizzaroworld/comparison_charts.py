@@ -25,7 +25,9 @@ def strip_rows(both, chart, by):
             for kind in STRIP:
                 x = [phases.relative_depth(l, both.depth_of[n]) for l, k in enumerate(both.kinds[n]) if k == kind]
                 none, height = [None] * len(x), [-top * (.12 + .09 * i)] * len(x)
-                if x: rows.append({"model": n, by: panel, "kind": kind, "x": x, "effect": height, "low": none, "high": none})
+                if x:
+                    rows.append({"model": n, by: panel, "kind": kind, "x": x, "effect": height, "low": none,
+                        "high": none})
     return rows
 
 def with_layers(
@@ -40,7 +42,8 @@ def with_layers(
     axis = alt.Axis(labelExpr="datum.value < 0 ? '' : datum.label")      # the strip lies below 0, and is no effect
     colour = alt.value("#4D4D4D") if by == "model" else alt.Color("model:N")
     base = alt.Chart().encode(x="x:Q", y=alt.Y("effect:Q", axis=axis, title="effect (0 none, 1 all)"), color=colour)
-    chart.spec.layer += [base.transform_filter(f"datum.kind == '{k}'").mark_tick(orient="vertical", thickness=2.4, opacity=o, size=size)
+    chart.spec.layer += [base.transform_filter(f"datum.kind == '{k}'").mark_tick(orient="vertical", thickness=2.4,
+        opacity=o, size=size)
         .encode(tooltip=["model:N", "kind:N"]) for k, (o, size) in STRIP.items()]
     shown = sorted({r["model"] for r in rows}, key=both.names.index)
     which = "of the panel's model" if by == "model" else f"a row for each model ({', '.join(shown)})"
@@ -71,9 +74,12 @@ def knocked_out_beside(
     title, caption = "Knock-outs on relative depth", ("attention from the final token to the entity knocked out in one layer (window 1), "
         "in the clean and in the corrupt run; metric: logit difference")
     options = dict(axis="relative_depth", pairs=False, caption=caption)
-    if same: return with_layers(both, charts.curve_chart(rows.assign(position=rows.direction), colour="model", facet="position", title=title, **options))
+    if same:
+        return with_layers(both, charts.curve_chart(rows.assign(position=rows.direction), colour="model",
+            facet="position", title=title, **options))
     title = f"{title}, each model on its own pairs"
-    return with_layers(both, charts.curve_chart(rows, colour="direction", facet="model", title=title, **options), by="model")
+    return with_layers(both, charts.curve_chart(rows, colour="direction", facet="model", title=title, **options),
+        by="model")
 
 # %% ../nbs/10e_comparison_charts.ipynb #4a77e502
 def _colours(both):
@@ -85,7 +91,8 @@ def _rows(both):
     t, many = pick(both.pairs, direction="noising").copy(), both.n_pairs > 24
     parts = [[p.split(JOINED)[i].strip() for i in (0, 3, 4)] for p in t.pair]   # category, clean target, corrupt target
     t["row"] = t.category if many else [f"{c}: {a} / {b}" for c, a, b in parts]
-    long = t.melt(id_vars=["row", "model"], value_vars=["release_depth", "arrival_depth"], var_name="what", value_name="depth")
+    long = t.melt(id_vars=["row", "model"], value_vars=["release_depth", "arrival_depth"], var_name="what",
+        value_name="depth")
     long["what"] = long.what.str.removesuffix("_depth")
     return long.groupby(["row", "model", "what"], as_index=False).depth.mean().round(4), many
 
@@ -97,9 +104,11 @@ def pairs_beside(
     order = long.groupby("row").depth.mean().sort_values().index.tolist()
     chart = alt.Chart(long).mark_point(filled=True, size=70, opacity=.85).encode(
         x=alt.X("depth:Q", title="relative depth", scale=alt.Scale(domain=[0, max(1, float(long.depth.max()))])),
-        y=alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=150)), yOffset=alt.YOffset("what:N", sort=["release", "arrival"]),
+        y=alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=150)),
+            yOffset=alt.YOffset("what:N", sort=["release", "arrival"]),
         color=alt.Color("model:N", scale=_colours(both)), tooltip=["row", "model", "what", "depth"],
-        shape=alt.Shape("what:N", legend=None, scale=alt.Scale(domain=["release", "arrival"], range=["circle", "diamond"])))
+        shape=alt.Shape("what:N", legend=None, scale=alt.Scale(domain=["release", "arrival"],
+            range=["circle", "diamond"])))
     what = "category, mean over its pairs" if many else "pair"
     return charts.titled(chart.properties(width="container", height=max(90, 36 * len(order))),
         f"Release and arrival, {'category by category' if many else 'pair by pair'}",
@@ -113,7 +122,8 @@ def few_heads(
 ):
     "Share of heads that holds half of the effect, with intervals."
     columns = ["model", "position", "heads", "half", "half_low", "half_high", "row"]
-    t = spread.assign(row=[f"{r.model}, {r.position}" for r in spread.itertuples()]).rename(columns=dict(cells="heads"))[columns].round(4)
+    t = spread.assign(row=[f"{r.model}, {r.position}"
+        for r in spread.itertuples()]).rename(columns=dict(cells="heads"))[columns].round(4)
     base = alt.Chart(t).encode(y=alt.Y("row:N", sort=list(t.row), title=None, axis=alt.Axis(labelLimit=170)),
         color=alt.Color("model:N", legend=None, scale=_colours(both)))
     x = alt.X("half_low:Q", title="share of heads for half", axis=alt.Axis(format="%"))
@@ -122,6 +132,7 @@ def few_heads(
     points = base.mark_circle(size=80, opacity=1).encode(x="half:Q", tooltip=["model", "position", "heads", *numbers])
     pairs = (f"{count_of(both.n_pairs, 'pair')} in {count_of(both.n_categories, 'category')}, the same for every model" if heads_shared(both)
         else "Each model on its own battery")
-    return charts.titled(alt.layer(bars, points).properties(width="container", height=26 * len(t)), "How few heads hold half of the effect",
+    return charts.titled(alt.layer(bars, points).properties(width="container", height=26 * len(t)),
+        "How few heads hold half of the effect",
         f"{pairs}. Mean effect of one head's z (experiments 4F at the final token, 4 at the entity), noising, in absolute value; "
         "line: 95 % interval; metric: logit difference. Spread evenly, half of the heads would be needed.")

@@ -37,9 +37,11 @@ def concentration(
     "How many cells carry half of the effect, and how much the strongest carry."
     cells = ["layer", "head"] if site == "z" else "layer"
     effects = pair_matrix(patches, cells=cells, experiment=experiment, site=site, direction=direction)
-    found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index), statistic=_shares)
+    found = cluster_bootstrap(_strongest_first(effects.to_numpy()), categories(patches, effects.index),
+        statistic=_shares)
     rng, once = np.random.default_rng(seed), np.ones((1, len(effects)))
-    null = np.array([_shares(_strongest_first(rng.permuted(effects.to_numpy(), axis=1)), once)[0, 1:] for _ in range(shuffles)])
+    null = np.array([_shares(_strongest_first(rng.permuted(effects.to_numpy(), axis=1)), once)[0, 1:]
+        for _ in range(shuffles)])
     named = {f"{name}{end}": float(part[k]) for k, name in enumerate(("half", "top_share", "five_share"))
         for end, part in zip(("", "_low", "_high"), found)}
     return dict(cells=effects.shape[1], top=effects.mean().abs().idxmax(), **named,

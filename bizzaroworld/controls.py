@@ -29,8 +29,10 @@ def lenders(
     width = lambda p: p.entity_span[1] - p.entity_span[0]
     for pair in pairs:
         own = (pair.clean_tokens, pair.corrupt_tokens)
-        fit = [(p, t) for p, t in runs if (p.category == pair.category) == same and width(p) == width(pair) and t not in own]
-        found.append([fit[i] for i in rng.choice(len(fit), len(DIRECTIONS), replace=len(fit) < len(DIRECTIONS))] if fit else None)
+        fit = [(p, t) for p, t in runs if (p.category == pair.category) == same and width(p) == width(pair)
+            and t not in own]
+        found.append([fit[i] for i in rng.choice(len(fit), len(DIRECTIONS), replace=len(fit) < len(DIRECTIONS))]
+            if fit else None)
     return found
 
 # %% ../nbs/05e_controls.ipynb #c011
@@ -53,7 +55,8 @@ def lend(
     where, # for each new row a list of `(token, the giver's token)`
 )->Runs: # with the new rows at the end
     "Rows that are their base, but for the activations that a giver lends."
-    row, token, theirs = (torch.tensor(c, device=runs.lengths.device) for c in zip(*[(r, *place) for r, some in enumerate(where) for place in some]))
+    row, token, theirs = (torch.tensor(c, device=runs.lengths.device)
+        for c in zip(*[(r, *place) for r, some in enumerate(where) for place in some]))
     base, giver = (torch.tensor(i, device=runs.lengths.device) for i in (base, giver))
     def rows(store):
         new = store[base]
@@ -87,7 +90,8 @@ def givers(net, pairs, lent, name, seed):
     else:
         theirs = [f[d] for d in (0, 1) for f in lent]
         every = Runs(net, tokens + [t for _, t in theirs])
-        every, sources = lend(every, own, new, [places(p, q) for p, (q, _) in zip(pairs * 2, theirs)]), range(4 * n, 6 * n)
+        every, sources = lend(every, own, new, [places(p, q) for p, (q, _) in zip(pairs * 2, theirs)]), range(4 * n,
+            6 * n)
     return every, [list(sources[:n]), list(sources[n:])]
 
 # %% ../nbs/05e_controls.ipynb #c018
@@ -105,9 +109,11 @@ def control(
 )->tuple: # the pairs that have this control, and `Patched`
     "The same patches with the wrong thing in its place, in both directions."
     if name not in CONTROLS: raise InputError(f"unknown control {name!r}: use one of {', '.join(CONTROLS)}")
-    if name == "wrong_position" and any(p.site != "knockout" for p in patches): pairs = [p for p in pairs if p.entity_span[1] < p.n_tokens - 1]
+    if name == "wrong_position" and any(p.site != "knockout" for p in patches):
+        pairs = [p for p in pairs if p.entity_span[1] < p.n_tokens - 1]
     lent = [()] * len(pairs)   # nothing, where nobody has to lend
-    if name in ("same_category", "other_category"): lent = lenders(pairs, pool or pairs, same=name == "same_category", seed=seed)
+    if name in ("same_category", "other_category"):
+        lent = lenders(pairs, pool or pairs, same=name == "same_category", seed=seed)
     kept, lent = [p for p, f in zip(pairs, lent) if f is not None], [f for f in lent if f is not None]
     if not kept: return [], None
     if name == "wrong_position": patches = [replace(p, position="elsewhere") for p in patches]

@@ -53,12 +53,17 @@ class Network(Readout):
         self.heads, self.kv_heads, self.d_model = self.anatomy.heads, self.anatomy.kv_heads, self.anatomy.d_model
         weight = self.unembed.weight
         self.dtype, self.device = weight.dtype, weight.device
-        here = self.device.type == "cpu"   # a core works best on what its cache holds; a GPU has thousands of cores to feed
-        self.budget, self.words = (512, 1024) if here else (8192, 32768)   # tokens that go through a layer at once, vocabulary rows that are read at once
-        self.memory, self.past = (1_500_000_000, 100_000_000) if here else (6_000_000_000, 2_000_000_000)   # bytes of unpatched runs that are kept, and of their keys and values that are copied, at once
+        # a core works best on what its cache holds; a GPU has thousands of cores to feed
+        here = self.device.type == "cpu"
+        # tokens that go through a layer at once, vocabulary rows that are read at once
+        self.budget, self.words = (512, 1024) if here else (8192, 32768)
+        # bytes of unpatched runs that are kept, and of their keys and values that are copied, at once
+        self.memory, self.past = (1_500_000_000, 100_000_000) if here else (6_000_000_000, 2_000_000_000)
         with torch.inference_mode(): small = Runs(self, [[0, 0]])
-        self.width = sum(t.numel() // 2 for name in STORES for t in getattr(small, name) if t is not None)   # numbers that are kept of a token
-        self.keyed = max(k.numel() + v.numel() for k, v in zip(small.k, small.v)) // 2   # and those of them that one layer's rows copy
+        # numbers that are kept of a token
+        self.width = sum(t.numel() // 2 for name in STORES for t in getattr(small, name) if t is not None)
+        # and those of them that one layer's rows copy
+        self.keyed = max(k.numel() + v.numel() for k, v in zip(small.k, small.v)) // 2
 
     def bytes_of(self, runs, length):
         "What unpatched runs of this many tokens take."
@@ -101,7 +106,8 @@ class Runs:
         self.net, self.lengths, self.length, levels = net, lengths.to(net.device), ids.shape[1], len(net.layers)
         for name in (*STORES, "weights"): setattr(self, name, [None] * levels)
         self.pre.append(None)
-        self.arguments, self.patterns, self.values = Arguments(net, self, self.length), {l: [] for l in patterns}, [None] * levels
+        self.arguments, self.values = Arguments(net, self, self.length), [None] * levels
+        self.patterns = {l: [] for l in patterns}
         size = max(1, min(8192 // self.length, 100_000_000 // (4 * net.heads * self.length**2)))
         for part in torch.arange(len(ids)).split(size): self._fill(ids, part)
         self.arguments.done()
@@ -137,7 +143,8 @@ class Runs:
         "Some of the runs, as they are."
         found = copy.copy(self)
         found.lengths, found.arguments = self.lengths[rows], self.arguments.some(rows)
-        for name in (*STORES, "weights", "values"): setattr(found, name, [None if store is None else store[rows] for store in getattr(self, name)])
+        for name in (*STORES, "weights", "values"):
+            setattr(found, name, [None if store is None else store[rows] for store in getattr(self, name)])
         return found
 
     def final(self):
@@ -154,11 +161,14 @@ class Arguments:
         "Take down what a layer was handed in a forward pass of the runs `part`."
         leaves, spec = tree_flatten((args, kwargs))
         rules, stream = self.net.anatomy.rules[level], hidden_of(args, kwargs)
-        if len(rules) != len(leaves): raise InputError(f"layer {level} is handed {len(leaves)} things, {len(rules)} were seen before")
+        if len(rules) != len(leaves):
+            raise InputError(f"layer {level} is handed {len(leaves)} things, {len(rules)} were seen before")
         for i, (leaf, rule) in enumerate(zip(leaves, rules)):
             if rule and rule.own: self.own.setdefault((level, i), []).append(leaf.clone())
         if self.levels[level] is None:
-            first = [leaf if rule is None or rule.rows is None or rule.own else leaf.narrow(rule.rows, 0, min(rule.each, leaf.shape[rule.rows])) for leaf, rule in zip(leaves, rules)]
+            first = [leaf if rule is None or rule.rows is None or rule.own
+                else leaf.narrow(rule.rows, 0, min(rule.each, leaf.shape[rule.rows]))
+                    for leaf, rule in zip(leaves, rules)]
             self.levels[level] = ["stream" if leaf is stream else x for leaf, x in zip(leaves, first)], spec
 
     def done(self):
@@ -181,7 +191,8 @@ class Arguments:
             if rule is None: return leaf
             if rule.own: return self.own[level, i][base[:, None], position]
             found = self.row(leaf, rule, position, seen, alike, len(x))
-            return self.hide(found, leaf, knocked, len(x)) if knocked and rule.query is not None and rule.key is not None else found
+            masks = knocked and rule.query is not None and rule.key is not None
+            return self.hide(found, leaf, knocked, len(x)) if masks else found
         rules = self.net.anatomy.rules[level]
         args, kwargs = tree_unflatten([one(i, *pair) for i, pair in enumerate(zip(leaves, rules))], spec)
         return args, kwargs
@@ -196,7 +207,8 @@ class Arguments:
             else: leaf = leaf.select(rule.rows, 0).movedim(rule.query - 1, 0)[position].movedim(1, rule.query)
         if rule.rows is None or leaf.shape[rule.rows] == rows * rule.each: return leaf
         sizes = [rows if a == rule.rows else 1 for a in range(leaf.ndim)]
-        return leaf.repeat(*sizes) if rule.each > 1 else leaf.expand(*[rows if a == rule.rows else -1 for a in range(leaf.ndim)])
+        if rule.each > 1: return leaf.repeat(*sizes)
+        return leaf.expand(*[rows if a == rule.rows else -1 for a in range(leaf.ndim)])
 
     def hide(self, mask, whole, knocked, rows):
         "A mask under which the last query of some rows does not see some keys."
@@ -289,7 +301,8 @@ def run_layer(
         return tuple(t.transpose(1, 2) for t in (give or own)(keys.transpose(1, 2), values.transpose(1, 2)))
     if block.shares is not None and z is None:
         shared = tuple(t.transpose(1, 2) for t in shared or (rows.past(runs.k[level]), rows.past(runs.v[level])))
-    args, kwargs = runs.arguments.of(level, x, Keys(hand, rows.alike or 0, net.anatomy.repeats), Shared(shared), rows.base, rows.position, rows.seen, rows.alike, knocked)
+    args, kwargs = runs.arguments.of(level, x, Keys(hand, rows.alike or 0, net.anatomy.repeats), Shared(shared),
+        rows.base, rows.position, rows.seen, rows.alike, knocked)
     with tapped(tap, sites), net.prepared.given(z):
         try: out = net.layers[level](*args, **kwargs)
         except Stop: return None
@@ -298,7 +311,8 @@ def run_layer(
 # %% ../nbs/05_engine.ipynb #e016b
 def rest_of_layer(rows, level, x, *, z=None, attn=None):
     "The stream after a layer whose heads' outputs `z` `[row, token, head, d_head]`, or whose attention's contribution, are known."
-    if z is None: like = rows.runs.z[level]; site, value, z = "attn_out", attn, like.new_zeros(*x.shape[:2], *like.shape[2:])
+    if z is None:
+        like = rows.runs.z[level]; site, value, z = "attn_out", attn, like.new_zeros(*x.shape[:2], *like.shape[2:])
     else: site, value = "z", z
     return run_layer(rows, level, x, tap=lambda s, l, y: value, sites=(site,), z=z.flatten(2))
 
@@ -332,12 +346,14 @@ def state_of(
     site, layers, head = patch.site, patch.layers(n_layers), -1 if patch.head is None else patch.head
     if site == "resid_post": return State(patch.layer + 1, -1, "resid", -1, patch.position)
     kind = "resid" if site == "resid_pre" or (site == "resid_mid" and additive) else site
-    if len(layers) == 1 and kind == "resid": return State(layers[0] + (site != "resid_pre"), -1, kind, -1, patch.position)
+    if len(layers) == 1 and kind == "resid":
+        return State(layers[0] + (site != "resid_pre"), -1, kind, -1, patch.position)
     if len(layers) == 1 and kind in KINDS[:4] and additive: return State(layers[0] + 1, -1, kind, head, patch.position)
     return State(layers[0], layers[-1], kind, head, patch.position)
 
 # %% ../nbs/05_engine.ipynb #e021
-PLANNED = ("n", "entry", "length", "kind", "until", "head", "base", "source", "start", "first", "stop", "direction", "pair", "state")
+PLANNED = ("n", "entry", "length", "kind", "until", "head", "base", "source", "start", "first", "stop", "direction",
+    "pair", "state")
 
 @dataclass(frozen=True)
 class Plan:
@@ -400,7 +416,8 @@ def enter(runs, x, plan, entry, budget):
             row = part[row]
             if not len(row): continue   # behind the last layer only the final token is read
             to, at = to_device(runs.net.device, row, token)
-            x[to, at] = changed(runs, kind, entry if kind == "resid" else entry - 1, plan.base[row], plan.source[row], position[row, token], plan.head[row])
+            x[to, at] = changed(runs, kind, entry if kind == "resid" else entry - 1, plan.base[row], plan.source[row],
+                position[row, token], plan.head[row])
 
 # %% ../nbs/05_engine.ipynb #e023
 class Edits:
@@ -427,7 +444,8 @@ class Edits:
         if kind not in self.kinds: return x
         row, token = self.at(kind, position)
         if not len(row): return x
-        row, token, source, where, head = to_device(self.device, row, token, self.plan.source[row], position[row, token], self.plan.head[row])
+        row, token, source, where, head = to_device(self.device, row, token, self.plan.source[row],
+            position[row, token], self.plan.head[row])
         new, each = self.store(store or kind, source, where), torch.arange(len(row), device=self.device)
         x = x.clone()
         if kind in ("q", "k", "v", "z"): x[row, token, head] = new[each, head]
@@ -452,12 +470,15 @@ def advance(runs, x, plan, level, carried):
     def give(keys, values):
         kept[:] = own(keys, values)
         return rows.with_own(runs.k[level], kept[0]), rows.with_own(runs.v[level], kept[1])
-    shared = tuple(rows.with_own(store[level], mine) for store, mine in zip((runs.k, runs.v), carried[source])) if source is not None else None
+    shared = None
+    if source is not None:
+        shared = tuple(rows.with_own(store[level], mine) for store, mine in zip((runs.k, runs.v), carried[source]))
     if level == len(net.layers) - 1 and rows.tokens > 1:
         rows, y, give = _final_alone(rows, level, y, own if source is None else None)
     def tap(site, l, value): return edits.write(value, site, rows.here)
     sites = tuple(k for k in edits.kinds if k in ("q", "z", "attn_out", "mlp_out", "resid_mid"))
-    x[:, -rows.tokens:] = run_layer(rows, level, y, give=give, shared=shared, tap=tap if sites else None, sites=sites, knocked=edits.knocked(rows.seen))
+    x[:, -rows.tokens:] = run_layer(rows, level, y, give=give, shared=shared, tap=tap if sites else None, sites=sites,
+        knocked=edits.knocked(rows.seen))
     if level in carried: carried[level][0][:], carried[level][1][:] = kept
 
 def _final_alone(rows, level, x, own):
@@ -478,13 +499,15 @@ class Climb:
         self.runs = runs
         self.x = torch.empty(count, tokens, net.d_model, dtype=net.dtype, device=net.device)
         again = {b.shares for b in net.blocks if b.shares is not None}
-        self.carried = {l: tuple(s[l].new_empty(count, tokens, *s[l].shape[2:]) for s in (runs.k, runs.v)) for l in again}
+        self.carried = {l: tuple(s[l].new_empty(count, tokens, *s[l].shape[2:]) for s in (runs.k, runs.v))
+            for l in again}
 
     def entered(self, plan, new, stop, level):
         "Rows `new` to `stop` have come in at the door of a layer: below it they are their run."
         for source in (l for l in self.carried if l < level and stop > new):
             rows = Rows(self.runs, plan.base[new:stop], plan.start[new:stop], self.x.shape[1])
-            for own, store in zip(self.carried[source], (self.runs.k, self.runs.v)): own[new:stop] = rows.of(store[source])
+            for own, store in zip(self.carried[source], (self.runs.k, self.runs.v)):
+                own[new:stop] = rows.of(store[source])
 
     def step(self, plan, level, stop, size):
         "Take the first rows through a layer; the size of the parts that fitted."
@@ -498,9 +521,11 @@ def climb(runs, plan, budget, progress=None):
     "`sweep` on one core, or on one GPU."
     net = runs.net
     final = torch.empty(len(plan), net.d_model, dtype=net.dtype, device=net.device)
-    levels, room = len(net.layers), max(budget, net.memory // (8 * net.d_model * net.dtype.itemsize))   # tokens of rows that are under way
+    # tokens of rows that are under way
+    levels, room = len(net.layers), max(budget, net.memory // (8 * net.d_model * net.dtype.itemsize))
     alike = plan.n if net.anatomy.together else plan.n + (plan.length << 32)   # else they must end alike
-    groups = [part for kind in alike.unique() for part in (alike == kind).nonzero()[:, 0].split(max(1, room // (int(kind) & 0xffffffff)))]
+    groups = [part for kind in alike.unique() for part in (alike == kind).nonzero()[:, 0].split(max(1,
+        room // (int(kind) & 0xffffffff)))]
     for done, where in enumerate(groups):
         mine = plan[where]
         n, entry = int(mine.n[0]), mine.entry.contiguous()
@@ -509,7 +534,8 @@ def climb(runs, plan, budget, progress=None):
         size = net.rows_at_once(n, int(mine.length.max()), budget)
         for level in range(levels + 1):
             new, stop = bounds[level], bounds[level + 1]
-            if stop > new: enter(runs, under.x[new:stop], mine[new:stop], level, budget); under.entered(mine, new, stop, level)
+            if stop > new:
+                enter(runs, under.x[new:stop], mine[new:stop], level, budget); under.entered(mine, new, stop, level)
             if level < levels: size = under.step(mine, level, stop, size)
             if progress: progress((done + (level + 1) / (levels + 1)) / len(groups))
         final[to_device(net.device, where)[0]] = under.x[:, -1]
@@ -537,7 +563,8 @@ class Patched:
     ld:Float[torch.Tensor, "direction pair patch"]
     ld_clean:Float[torch.Tensor, "pair"]
     ld_corrupt:Float[torch.Tensor, "pair"]
-    metrics:Float[torch.Tensor, "direction pair patch metric"]|None=None # columns as in `METRICS`, where they were asked for
+    # columns as in `METRICS`, where they were asked for
+    metrics:Float[torch.Tensor, "direction pair patch metric"]|None=None
 
 def other_run(pairs, directions):
     "Which run gives, by default: the pair's other one."
@@ -545,14 +572,16 @@ def other_run(pairs, directions):
 
 def read_difference(net, final, ids):
     "LD `[row]` from the residual stream `[row, d_model]` after the last layer, on the CPU."
-    logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))] or [torch.empty(0, 2, device=net.device)])
+    logits = torch.cat([net.readout(f, i) for f, i in zip(final.split(2048), ids.split(2048))]
+        or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
 def refuse_missing(net, patches):
     "Refuse patches at sites that the model does not have."
     for p in patches:
         if p.site != "knockout" and p.site not in net.anatomy.sites:
-            why = dict(resid_mid="attention and MLP read the same stream", q="its queries cannot be reached", v="keys and values are made of one latent key, patched as k").get(p.site)
+            why = dict(resid_mid="attention and MLP read the same stream", q="its queries cannot be reached",
+                v="keys and values are made of one latent key, patched as k").get(p.site)
             raise InputError(f"{type(net.prepared.model).__name__} has no {p.site}: {why}")
         if p.site in ("k", "v") and not 0 <= p.head < net.kv_heads[p.layer]:
             raise InputError(f"layer {p.layer} has {net.kv_heads[p.layer] or 'no'} key/value heads of its own: there is no head {p.head} to patch at {p.site}")
@@ -578,7 +607,8 @@ def joined(
     "The results of all pairs, in their order."
     order = torch.tensor([i for some, _ in parts for i in some]).argsort()
     all_of = lambda name, axis: torch.cat([getattr(p, name) for _, p in parts], axis).index_select(axis, order)
-    return Patched(all_of("ld", 1), all_of("ld_clean", 0), all_of("ld_corrupt", 0), None if parts[0][1].metrics is None else all_of("metrics", 1))
+    more = None if parts[0][1].metrics is None else all_of("metrics", 1)
+    return Patched(all_of("ld", 1), all_of("ld_clean", 0), all_of("ld_corrupt", 0), more)
 
 # %% ../nbs/05_engine.ipynb #e044
 @torch.inference_mode()
@@ -600,7 +630,8 @@ def patch_all(
     if len(blocks) > 1:
         def block(some, done):
             share = (lambda s: progress((done + s * len(some)) / len(pairs))) if progress else None
-            return patch_all(net, [pairs[i] for i in some], patches, directions=directions, metrics=metrics, budget=budget, progress=share)
+            return patch_all(net, [pairs[i] for i in some], patches, directions=directions, metrics=metrics,
+                budget=budget, progress=share)
         return joined([(some, block(some, sum(map(len, blocks[:b])))) for b, some in enumerate(blocks)])
     if every is None: every = Runs(net, [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs])
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device).reshape(-1, 2)
@@ -615,7 +646,8 @@ def patch_all(
         t[rows.direction, rows.pair, rows.state] = values
         return t[:, :, columns]
     more = table(all_metrics(net, final, rows, every, ids)) if metrics else None
-    return Patched(table(read_difference(net, final, ids[rows.pair.to(net.device)])), *unpatched.split(len(pairs)), more)
+    return Patched(table(read_difference(net, final, ids[rows.pair.to(net.device)])), *unpatched.split(len(pairs)),
+        more)
 
 # %% ../nbs/05_engine.ipynb #e042
 METRICS = ("log_probability", "kl_divergence", "rank")
@@ -640,9 +672,11 @@ def read_metrics(
         # of the patched logits, under the unpatched distribution
         mean += torch.cat([some @ p for some, p in zip(logits.split(together), chance[:, start:start + block])])
         most = logits.amax(-1)
-        if (most > own).any(): above += torch.gt(logits, own[:, None], out=torch.empty_like(logits)).sum(-1)  # truths as floats are summed faster
+        # truths as floats are summed faster
+        if (most > own).any(): above += torch.gt(logits, own[:, None], out=torch.empty_like(logits)).sum(-1)
         here = ((target >= start) & (target < start + block)).nonzero()[:, 0]
-        above[here] -= (logits[here, target[here] - start] > own[here]).to(above.dtype)  # two products round differently: the target never stands above itself
+        # two products round differently: the target never stands above itself
+        above[here] -= (logits[here, target[here] - start] > own[here]).to(above.dtype)
         total = torch.logaddexp(total, most + logits.sub_(most[:, None]).exp_().sum(-1).log_())
     kl = (chance * before).sum(-1)[run] - mean + total
     return torch.stack([own - total, kl.clamp_min(0), 1 + above], -1)
@@ -653,6 +687,7 @@ def all_metrics(net, final, plan, every, ids):
     found = torch.empty(len(plan), len(METRICS))
     def read(mine):
         runs, run = base[mine].unique(return_inverse=True)
-        found[mine] = read_metrics(net, final[mine], unpatched[runs], run.to(final.device), ids[base[mine] % len(ids), 0]).cpu()
+        found[mine] = read_metrics(net, final[mine], unpatched[runs], run.to(final.device),
+            ids[base[mine] % len(ids), 0]).cpu()
     on_each_core(read, equal_parts(base.argsort(stable=True), 512, net.device), net.device)
     return found

@@ -34,15 +34,19 @@ def band_layers(
 )->alt.LayerChart: # bands, lines and points, not yet unfolded
     "Lines with their bands; thick where `real`, else dashed."
     y = y or alt.Y("effect:Q", title="effect (0 none, 1 all)", axis=alt.Axis(titlePadding=9))
-    base = alt.Chart(data).encode(x=x, color=alt.Color("who:N", scale=alt.Scale(domain=list(colours), range=list(colours.values()))))
-    width, dash = alt.condition("datum.real", alt.value(2.6), alt.value(1.5)), alt.condition("datum.real", alt.value([1, 0]), alt.value([5, 3]))
+    base = alt.Chart(data).encode(x=x, color=alt.Color("who:N",
+        scale=alt.Scale(domain=list(colours), range=list(colours.values()))))
+    width, dash = alt.condition("datum.real", alt.value(2.6), alt.value(1.5)), alt.condition("datum.real",
+        alt.value([1, 0]), alt.value([5, 3]))
     tip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title=x.to_dict()["title"], format=".4~g"),
         *(alt.Tooltip(f"{c}:Q", format=".3f") for c in FOLDED[1:])]
     # one rule a panel, not one for each of its rows
-    rules = [alt.Chart(data).transform_aggregate(n="count()").mark_rule(strokeDash=[3, 3], strokeWidth=.8, color="#77777f")
+    rules = [alt.Chart(data).transform_aggregate(n="count()").mark_rule(strokeDash=[3, 3], strokeWidth=.8,
+        color="#77777f")
         .encode(y=alt.datum(v)) for v in levels]
     return alt.layer(base.mark_area(opacity=.16).encode(y=alt.Y("low:Q"), y2="high:Q"), *rules,
-        base.mark_line().encode(y=y, strokeWidth=width, strokeDash=dash), base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=tip))
+        base.mark_line().encode(y=y, strokeWidth=width, strokeDash=dash),
+            base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=tip))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c011
 def in_panels(layers, facet, names, *, columns, size=(230, 190), unfold=FOLDED, own_y=False):
@@ -57,11 +61,13 @@ def legend_rows(chart, columns):
     "A legend of several rows; in the configuration, where a narrow page can still choose one column."
     return chart.configure_legend(**{**LOOK["legend"], "columns": columns})
 
-ZERO_DARK = {"condition": {"test": "datum.value == 0", "value": "#77777f"}, "value": "#ececf0"}   # the grid line that means "nothing"
+# the grid line that means "nothing"
+ZERO_DARK = {"condition": {"test": "datum.value == 0", "value": "#77777f"}, "value": "#ececf0"}
 LAYER = alt.X("x:Q", title="layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c013
-CONTROL_NAMES = {"null": "own activation", "same_category": "another pair of the category", "other_category": "another category",
+CONTROL_NAMES = {"null": "own activation", "same_category": "another pair of the category",
+    "other_category": "another category",
     "random_vector": "random direction, same length", "wrong_position": "wrong position"}
 REAL_NAME = "the pair's other run"
 CONTROL_COLOURS = {REAL_NAME: "#0072B2", "another pair of the category": "#d08a1e", "another category": "#b5577f",
@@ -104,14 +110,17 @@ def control_bands(
     "Effect by layer of the study's own patches beside the same patches with the wrong thing in their place."
     table = patches[patches.experiment.isin(experiments) & (patches.site == site) & (patches.window == 1)
         & (patches.control.fillna("") != "random_head")]
-    if not len(table): raise ValueError(f"nothing to draw: no row of experiments {', '.join(experiments)} with site {site}")
+    if not len(table):
+        raise ValueError(f"nothing to draw: no row of experiments {', '.join(experiments)} with site {site}")
     table = paired(table)
     who = table.control.map(lambda c: REAL_NAME if pd.isna(c) else CONTROL_NAMES.get(c, c))
     table = table.assign(who=who, panel=[f"{PLACE[e]}, {d}" for e, d in zip(table.experiment, table.direction)])
     data = _curve_rows(table, ("panel", "who"), "layer", False, 0)
     data = data.assign(real=data.who == REAL_NAME).sort_values("real", kind="stable")      # drawn last, on top
-    colours = {w: CONTROL_COLOURS.get(w, "#555560") for w in dict.fromkeys([*CONTROL_COLOURS, *data.who]) if w in set(data.who)}
-    panels = [p for p in (f"{place}, {d}" for place in ("entity", "final") for d in ("noising", "denoising")) if p in set(data.panel)]
+    colours = {w: CONTROL_COLOURS.get(w, "#555560") for w in dict.fromkeys([*CONTROL_COLOURS, *data.who])
+        if w in set(data.who)}
+    panels = [p for p in (f"{place}, {d}" for place in ("entity", "final") for d in ("noising", "denoising"))
+        if p in set(data.panel)]
     chart = titled(in_panels(band_layers(data, colours, LAYER), "panel", panels, columns=2),
         title or "The same patch with the wrong thing in its place",
         f"{describe(table)}{pairs_counted(table, CONTROL_NAMES)}, the same for all curves. "
@@ -128,11 +137,14 @@ def strongest_places(
 )->pd.DataFrame: # its rows at these places, with `place`; `place` is ordered
     "Of each curve the layer of largest effect, then of each the second, and so on."
     table = table[table.experiment.isin(PLACE) & table["head"].isna()].assign(position=lambda t: t.experiment.map(PLACE))
-    table = table.drop_duplicates(["control", "direction", "position", "site", "layer"])   # 1 repeats 2A, and 3 repeats 2B
-    size = table.groupby(["position", "site", "layer"])["mean"].agg(lambda m: m.abs().max()).sort_values(ascending=False, kind="stable")
+    # 1 repeats 2A, and 3 repeats 2B
+    table = table.drop_duplicates(["control", "direction", "position", "site", "layer"])
+    size = table.groupby(["position", "site",
+        "layer"])["mean"].agg(lambda m: m.abs().max()).sort_values(ascending=False, kind="stable")
     best = (size.to_frame("size").assign(turn=size.groupby(level=[0, 1]).cumcount())
         .sort_values(["turn", "size"], ascending=[True, False], kind="stable").head(count).reset_index())
-    best = best.assign(order=best.site.map(list(RESIDUAL).index)).sort_values(["position", "order", "layer"], ignore_index=True)
+    best = best.assign(order=best.site.map(list(RESIDUAL).index)).sort_values(["position", "order", "layer"],
+        ignore_index=True)
     names = [f"{r.site} {r.position}, L{r.layer}" for r in best.itertuples()]
     return (best.assign(place=pd.Categorical(names, names, ordered=True))[["position", "site", "layer", "place"]]
         .merge(table, on=["position", "site", "layer"]))
@@ -144,12 +156,14 @@ def control_forest(
     count:int=12, # how many places: position, site and layer
 )->alt.FacetChart: # a panel for each control
     "What the study's own patches do more than each control: mean difference and interval where they do most."
-    if not len(table): raise ValueError("nothing to compare: the table of controls is empty; run the study without --quick")
+    if not len(table):
+        raise ValueError("nothing to compare: the table of controls is empty; run the study without --quick")
     null = table[table.control == "null"]      # it moves nothing: less it, an effect is the effect
     best = strongest_places(table[table.control != "null"], count)
     order = [n for n in CONTROL_COLOURS if n in set(best.control.map(CONTROL_NAMES))]
     data = best.assign(who=best.control.map(CONTROL_NAMES))[
-        ["who", "place", "direction", "n", "mean", "control_mean", "difference", "low", "high", "d_z"]].round(3).astype({"place": str})
+        ["who", "place", "direction", "n", "mean", "control_mean", "difference", "low", "high",
+            "d_z"]].round(3).astype({"place": str})
     y, offset = (alt.Y("place:O", sort=list(best.place.cat.categories), title=None, axis=alt.Axis(labelLimit=200)),
         alt.YOffset("direction:N", sort=["noising", "denoising"]))
     base = alt.Chart(data).encode(
@@ -164,7 +178,8 @@ def control_forest(
     still = f" Own activation moves {null.control_mean.abs().max():.0e} at most in the mean over pairs and has no panel." if len(null) else ""
     n = ", ".join(f"{w} {int(k)}" for w, k in data.groupby("who").n.max().loc[order].items())
     return titled(
-        chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)), columns=2).resolve_axis(x="independent"),
+        chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)),
+            columns=2).resolve_axis(x="independent"),
         "What the study's patches do more than each control",
         f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest effect "
         "(of each curve the strongest layer, then the next); picked and measured on the same pairs. "
@@ -178,14 +193,18 @@ def map_panels(
 )->alt.FacetChart: # three panels side by side
     "Line × layer maps of one common colour scale, centred on exactly zero."
     limit = max(float(np.abs(np.concatenate(data.effect.tolist())).max()), 1e-6)
-    colour = alt.Color("effect:Q", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"),
-        legend=alt.Legend(gradientLength=130, gradientThickness=10, format=".2~f", title="effect", titleOrient="left", titleFontSize=11))
+    colour = alt.Color("effect:Q", scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING,
+        interpolate="rgb"),
+        legend=alt.Legend(gradientLength=130, gradientThickness=10, format=".2~f", title="effect", titleOrient="left",
+            titleFontSize=11))
     bold = {"condition": {"test": "indexof(datum.value, '★') >= 0", "value": 700}, "value": 400}
     rect = alt.Chart(data).mark_rect(stroke="#f4f4f7", strokeWidth=.4).encode(color=colour,
         x=alt.X("layer:O", title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=5)),
         y=alt.Y("line:N", sort=list(lines), title=None, axis=alt.Axis(labelLimit=130, labelFontWeight=bold)),
-        tooltip=["panel:N", "line:N", "layer:O", alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("n:Q", title="pairs")])
-    return in_panels(alt.layer(rect), "panel", panels, columns=3, size=(200, max(90, 20*len(lines))), unfold=["layer", "effect", "n"])
+        tooltip=["panel:N", "line:N", "layer:O", alt.Tooltip("effect:Q", format=".3f"),
+            alt.Tooltip("n:Q", title="pairs")])
+    return in_panels(alt.layer(rect), "panel", panels, columns=3, size=(200, max(90, 20*len(lines))),
+        unfold=["layer", "effect", "n"])
 
 def layers_word(window): return "1 layer" if window == 1 else f"{window} layers"
 
@@ -197,12 +216,15 @@ def mapped(
     "One pair's map, without holes."
     table = rows(patches, experiment="5", direction=direction)
     have = sorted(table.battery_idx.unique())
-    if battery_idx not in have: raise ValueError(f"no map of pair {battery_idx}; there are maps of pairs {', '.join(map(str, have))}")
+    if battery_idx not in have:
+        raise ValueError(f"no map of pair {battery_idx}; there are maps of pairs {', '.join(map(str, have))}")
     widths = sorted(table.window.unique())
-    if window not in widths: raise ValueError(f"no map with a window of {layers_word(window)}; the windows are {', '.join(map(str, widths))}")
+    if window not in widths:
+        raise ValueError(f"no map with a window of {layers_word(window)}; the windows are {', '.join(map(str, widths))}")
     table = table[(table.battery_idx == battery_idx) & (table.window == window)]
     cells = table.pivot(index=["site", "token_index"], columns="layer", values="effect").astype(float)
-    if cells.isna().any(axis=None): raise ValueError(f"the map of pair {battery_idx} has holes; run experiment 5 on it again")
+    if cells.isna().any(axis=None):
+        raise ValueError(f"the map of pair {battery_idx} has holes; run experiment 5 on it again")
     return cells
 
 # %% ../nbs/10d_evidence_charts.ipynb #c027
@@ -219,9 +241,11 @@ def token_map(
     "Layer × token maps of one pair; the entity's last token has a star."
     cells = mapped(patches, battery_idx, window, direction)
     first, last = cells.index.get_level_values("token_index").min(), cells.index.get_level_values("token_index").max()
-    if last != len(tokens) - 1: raise ValueError(f"{len(tokens)} tokens given, but the map of pair {battery_idx} ends at token {last}: "
+    if last != len(tokens) - 1:
+        raise ValueError(f"{len(tokens)} tokens given, but the map of pair {battery_idx} ends at token {last}: "
         "give all tokens of the prompt, BOS included")
-    if not first < entity_stop <= last + 1: raise ValueError(f"entity_stop {entity_stop} is not behind a token of the map, {first} to {last}")
+    if not first < entity_stop <= last + 1:
+        raise ValueError(f"entity_stop {entity_stop} is not behind a token of the map, {first} to {last}")
     names = [f"{i} {show_token(t).strip()}" + " ★" * (i == entity_stop - 1) for i, t in enumerate(tokens)]
     zero, layers = [0.]*cells.shape[1], cells.columns.tolist()
     sites = [s for s in MAPPED if s in cells.index.get_level_values("site")]
@@ -229,7 +253,8 @@ def token_map(
         effect=cells.loc[(s, i)].round(3).tolist() if i >= first else zero, n=[1]*len(layers))
         for s in sites for i, n in enumerate(names)])
     about = patches[patches.battery_idx == battery_idx].iloc[0]
-    return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"), title or "One prompt, token by token",
+    return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"), title
+        or "One prompt, token by token",
         f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: "
         f"one token and a window of {layers_word(window)} patched at a time. Bold, with a star: the entity's last token. "
         "White is exactly zero, as it must be before the entity, where both prompts are alike; "
@@ -252,7 +277,8 @@ def role_means(
     table = rows(patches, experiment="5", direction=direction)
     spans = triage.set_index("battery_idx")[["entity_start", "entity_stop", "n_tokens"]]
     lost = sorted(set(table.battery_idx) - set(spans.index))
-    if lost: raise ValueError(f"triage has no row of pair {lost[0]}, which experiment 5 has; pass the two tables of one study")
+    if lost:
+        raise ValueError(f"triage has no row of pair {lost[0]}, which experiment 5 has; pass the two tables of one study")
     table = table.assign(role=[role(t, *spans.loc[i]) for i, t in zip(table.battery_idx, table.token_index)])
     each = table.groupby(["site", "window", "role", "layer", "battery_idx"]).effect.mean()
     return each.groupby(level=[0, 1, 2, 3]).agg(effect="mean", n="size").reset_index()
@@ -267,7 +293,8 @@ def role_map(
     "Layer × role maps of the mean effect over pairs; a row of panels for each site, windows growing to the right."
     means = role_means(patches, triage, direction)
     panel = lambda s, w: f"{s}, {layers_word(w)}"
-    data = pd.DataFrame([dict(panel=panel(s, w), line=r, layer=g.layer.tolist(), effect=g.effect.round(3).tolist(), n=g.n.tolist())
+    data = pd.DataFrame([dict(panel=panel(s, w), line=r, layer=g.layer.tolist(), effect=g.effect.round(3).tolist(),
+        n=g.n.tolist())
         for (s, w, r), g in means.groupby(["site", "window", "role"])])
     widths = sorted(means.window.unique())
     panels = [p for s in MAPPED for w in widths if (p := panel(s, w)) in set(data.panel)]
@@ -294,12 +321,15 @@ def metric_curves(
     "The same patches in five metrics, by layer, at the entity and at the final token."
     table = rows(patches, experiment=experiments, site="resid_pre", direction=direction)
     table = table[table[list(METRIC_NAMES)].notna().all(axis=1)]
-    if not len(table): raise ValueError("nothing to draw: these rows have no metric beside LD; run the study without --quick")
+    if not len(table):
+        raise ValueError("nothing to draw: these rows have no metric beside LD; run the study without --quick")
     table = table.assign(who=table.position)
-    data = pd.concat([_curve_rows(table.assign(effect=table[c].astype(float), metric=name), ("metric", "who"), "layer", False, 0)
+    data = pd.concat([_curve_rows(table.assign(effect=table[c].astype(float), metric=name), ("metric", "who"), "layer",
+        False, 0)
         for c, name in METRIC_NAMES.items()], ignore_index=True).assign(real=True)
     layers = band_layers(data, {p: COLOURS[p] for p in ("entity", "final") if p in set(table.position)}, LAYER,
-        y=alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, labelFlush=6)), levels=())
+        y=alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, labelFlush=6)),
+            levels=())
     run, other = ("clean", "corrupt")[::1 if direction == "noising" else -1]
     chart = in_panels(layers, "metric", METRIC_NAMES.values(), columns=3, size=(190, 150), own_y=True)
     return titled(chart, "The same patches in five metrics",
@@ -308,8 +338,10 @@ def metric_curves(
         "Each panel has its own scale; the target is the clean one in all.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c040
-RANKINGS = {"measured": "ranked by measured effect", "attribution": "ranked by attribution", "random": "ranked at random"}
-RANKING_COLOURS = {"ranked by measured effect": "#0072B2", "ranked by attribution": "#D55E00", "ranked at random": "#77777f"}
+RANKINGS = {"measured": "ranked by measured effect", "attribution": "ranked by attribution",
+    "random": "ranked at random"}
+RANKING_COLOURS = {"ranked by measured effect": "#0072B2", "ranked by attribution": "#D55E00",
+    "ranked at random": "#77777f"}
 
 def share_left(values, weights):
     "f as the ratio of two means over the drawn pairs."
@@ -320,7 +352,8 @@ def faithful_curve(
     table:pd.DataFrame, # rows of one direction and ranking, as `circuit.circuits` gives them
 )->dict: # `x, effect, low, high`: share kept, f, and a band over held-out pairs, or over seeds where there are several
     "f by the share of parts kept, without the empty circuit, at which f is 0 by definition."
-    f = faithfulness(table).query("n_components > 0").drop_duplicates(["seed", "n_components"]).groupby("kept").f.agg(["mean", "min", "max"])
+    f = faithfulness(table).query("n_components > 0").drop_duplicates(["seed",
+        "n_components"]).groupby("kept").f.agg(["mean", "min", "max"])
     if table.seed.nunique() > 1: band = f["min"], f["max"]
     else:
         one = table[table.n_components > 0].drop_duplicates(["battery_idx", "n_components"])
@@ -328,7 +361,8 @@ def faithful_curve(
             index=["category", "battery_idx"], columns="n_components", values=["left", "whole"])
         values = np.stack([wide["left"].to_numpy(float), wide["whole"].to_numpy(float)], -1)
         band = cluster_bootstrap(values, wide.index.get_level_values(0), statistic=share_left)[1:]
-    return dict(x=f.index.to_numpy().round(5).tolist(), **{k: numbers(v) for k, v in zip(FOLDED[1:], (f["mean"], *band))})
+    return dict(x=f.index.to_numpy().round(5).tolist(),
+        **{k: numbers(v) for k, v in zip(FOLDED[1:], (f["mean"], *band))})
 
 # %% ../nbs/10d_evidence_charts.ipynb #c042
 def faithfulness_chart(
@@ -356,17 +390,21 @@ def faithfulness_chart(
 
 # %% ../nbs/10d_evidence_charts.ipynb #c046
 LENS_PANELS = {"entity_last": "at the entity", "final": "at the final token", "rank": "rank of the clean target, final"}
-LENS_COLOURS = {"patch: effect of resid_pre": "#0072B2", "lens: clean run prefers its own": "#009E73", "lens: corrupt run prefers its own": "#CC79A7"}
+LENS_COLOURS = {"patch: effect of resid_pre": "#0072B2", "lens: clean run prefers its own": "#009E73",
+    "lens: corrupt run prefers its own": "#CC79A7"}
 PATCH, LENS_CLEAN, LENS_CORRUPT = LENS_COLOURS
-TOP = 10   # a facet has one kind of axis: a rank is drawn as TOP - log10(rank), far above all shares, and labelled as a rank
+# a facet has one kind of axis: a rank is drawn as TOP - log10(rank), far above all shares, and labelled as a rank
+TOP = 10
 
 def rank_row(lens):
     "Median rank of the clean target by layer, with its interval, as one curve."
     wide = lens[(lens.run == "clean") & (lens.position == "final")].pivot(
         index=["category", "battery_idx"], columns="layer", values="rank").astype(float)
-    found = np.array([cluster_bootstrap(wide[l].to_numpy(), wide.index.get_level_values(0), statistic=median) for l in wide]).T
+    found = np.array([cluster_bootstrap(wide[l].to_numpy(), wide.index.get_level_values(0), statistic=median)
+        for l in wide]).T
     y, high, low = map(numbers, TOP - np.log10(found))      # the least rank stands highest
-    return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low, high=high,
+    return dict(panel=LENS_PANELS["rank"], who=LENS_CLEAN, real=True, x=[int(l) + 1 for l in wide], effect=y, low=low,
+        high=high,
         shown=[f"median rank {number(m, ',.0f')} ({ends(a, b, ',.0f')})" for m, a, b in found.T])
 
 # %% ../nbs/10d_evidence_charts.ipynb #c047
@@ -380,11 +418,14 @@ def lens_curves(
     if not both: raise ValueError("no pair has both a lens and patches; pass the two tables of one study")
     cause, lens = cause[cause.battery_idx.isin(both)], lens[lens.battery_idx.isin(both)]
     own = lens.ld.where(lens.run == "clean", -lens.ld) > 0
-    lens = lens.assign(x=lens.layer + 1, panel=lens.position.map(LENS_PANELS), who=lens.run.map(dict(clean=LENS_CLEAN, corrupt=LENS_CORRUPT)))
-    cause = cause.assign(panel=cause.position.map(dict(entity=LENS_PANELS["entity_last"], final=LENS_PANELS["final"])), who=PATCH)
+    lens = lens.assign(x=lens.layer + 1, panel=lens.position.map(LENS_PANELS),
+        who=lens.run.map(dict(clean=LENS_CLEAN, corrupt=LENS_CORRUPT)))
+    cause = cause.assign(panel=cause.position.map(dict(entity=LENS_PANELS["entity_last"], final=LENS_PANELS["final"])),
+        who=PATCH)
     table = pd.concat([lens.assign(effect=own.astype(float), layer=lens.x), cause], ignore_index=True)
     data = _curve_rows(table, ("panel", "who"), "layer", False, 0).assign(real=True)
-    data["shown"] = [[f"{number(m)} ({ends(a, b)})" for m, a, b in zip(r.effect, r.low, r.high)] for r in data.itertuples()]
+    data["shown"] = [[f"{number(m)} ({ends(a, b)})" for m, a, b in zip(r.effect, r.low, r.high)]
+        for r in data.itertuples()]
     return pd.concat([data, pd.DataFrame([rank_row(lens)])], ignore_index=True) if lens["rank"].notna().any() else data
 
 # %% ../nbs/10d_evidence_charts.ipynb #c048
@@ -397,8 +438,10 @@ def lens_chart(
     words = (f"datum.value < {TOP/2} ? datum.label : abs(datum.value - round(datum.value)) > .01 ? '' : "
         f"format(pow(10, {TOP} - round(datum.value)), ',')")
     # a label at the top would lift the name of its panel
-    y = alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(labelExpr=words, tickCount=3, labelFlush=6))
-    x = alt.X("x:Q", title="residual stream before layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
+    y = alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False),
+        axis=alt.Axis(labelExpr=words, tickCount=3, labelFlush=6))
+    x = alt.X("x:Q", title="residual stream before layer", scale=alt.Scale(nice=False),
+        axis=alt.Axis(tickMinStep=1, tickCount=6))
     chart = band_layers(data, LENS_COLOURS, x, y=y, levels=())
     chart.layer[-1].encoding.tooltip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title="before layer"),
         alt.Tooltip("shown:N", title="mean, 95 %")]
@@ -413,7 +456,8 @@ def lens_chart(
         "The last point of the lens is the model's own output. Bands: 95 % intervals.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c051
-WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66", "#3a3a42")
+WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66",
+    "#3a3a42")
 
 def knockout_bands(
     patches:pd.DataFrame, # a patches table with experiment 7 and its control
@@ -431,7 +475,8 @@ def knockout_bands(
     data = data.assign(real=~data.who.str.startswith("another")).sort_values("real", kind="stable")
     colours = {prefix + layers_word(w): c
         for prefix, shades in (("", WINDOW_COLOURS), ("another token, ", AWAY_COLOURS)) for w, c in zip(widths, shades)}
-    x = alt.X("x:Q", title="middle layer of the window", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
+    x = alt.X("x:Q", title="middle layer of the window", scale=alt.Scale(nice=False),
+        axis=alt.Axis(tickMinStep=1, tickCount=6))
     chart = titled(in_panels(band_layers(data, colours, x), "run", ["clean run", "corrupt run"], columns=2),
         "The final token cannot see the entity, or another token",
         f"{describe(table)}, the same for all curves. "
@@ -449,13 +494,15 @@ def beside_random(
     "The strongest heads with their intervals and those of random heads of their layers."
     heads = tested_heads(patches, experiment="4F", direction=direction)
     null = patches[(patches.experiment == "4F") & (patches.control == "random_head") & (patches.direction == direction)]
-    if not len(null): raise ValueError(f"nothing to compare: no random head of experiment 4F, {direction}; run the study without --quick")
+    if not len(null):
+        raise ValueError(f"nothing to compare: no random head of experiment 4F, {direction}; run the study without --quick")
     wide = null.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
     found = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0))
     random = pd.DataFrame(dict(layer=wide.columns, random=found.estimate, random_low=found.low, random_high=found.high))
     top = heads.head(count).merge(random, on="layer", how="left")
     top["name"] = [f"L{r.layer} H{r.head}" for r in top.itertuples()]
-    return top[["name", "mean", "low", "high", "q", "passes", "random", "random_low", "random_high"]].round(4), len(heads), int(heads.passes.sum())
+    return top[["name", "mean", "low", "high", "q", "passes", "random", "random_low",
+        "random_high"]].round(4), len(heads), int(heads.passes.sum())
 
 # %% ../nbs/10d_evidence_charts.ipynb #c055
 def head_bars_with_control(
@@ -465,9 +512,11 @@ def head_bars_with_control(
     count:int=12, # how many to draw
 )->alt.LayerChart: # one bar a head
     "The strongest heads at the final token, each before a grey band of random heads of its layer."
-    table, (top, total, stand) = rows(patches, experiment="4F", direction=direction), beside_random(patches, direction, count)
+    table, (top, total, stand) = rows(patches, experiment="4F", direction=direction), beside_random(patches, direction,
+        count)
     base = alt.Chart(top).encode(y=alt.Y("name:N", sort=list(top.name), title=None))
-    grey = base.mark_bar(height={"band": 1}, color="#b4b4be", opacity=.75).encode(x=alt.X("random_low:Q"), x2="random_high:Q")
+    grey = base.mark_bar(height={"band": 1}, color="#b4b4be", opacity=.75).encode(x=alt.X("random_low:Q"),
+        x2="random_high:Q")
     bars = base.mark_bar(height={"band": .5}, color=COLOURS[direction]).encode(
         x=alt.X("mean:Q", title="mean effect, 95 % interval", axis=alt.Axis(tickCount=6, gridColor=ZERO_DARK)),
         opacity=alt.condition("datum.passes", alt.value(.9), alt.value(.35)),

@@ -64,7 +64,8 @@ def refuse_overflow(
     "Stop where a run overflowed, with the first pair, site and layer."
     for name, unpatched in (("clean", result.ld_clean), ("corrupt", result.ld_corrupt)):
         for pair, ld in zip(pairs, unpatched.tolist()):
-            if not np.isfinite(ld): raise OverflowError(f"LD of the {name} run of pair {pair.battery_idx} is {ld}: {WHY}")
+            if not np.isfinite(ld):
+                raise OverflowError(f"LD of the {name} run of pair {pair.battery_idx} is {ld}: {WHY}")
     for d, i, j in (~result.ld.isfinite()).nonzero()[:1].tolist():
         patch = patches[j][1]
         head = "" if patch.head is None else f", head {patch.head}"

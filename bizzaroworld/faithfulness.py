@@ -79,6 +79,7 @@ def summary(
     sizes = faithfulness(table).query("seed == -1").groupby("share").kept.first()[shares].to_numpy()
     x, at = np.unique(sizes, return_index=True)
     area = lambda cost: lambda f: np.trapezoid(cost(f[..., at]), x, axis=-1)
-    read = {f"f at {share:.0%}".replace("%", " %"): (lambda f, k=shares.index(share): f[..., k]) for share in (.01, .05, .1, .2, .5) if share in shares}
+    read = {f"f at {share:.0%}".replace("%", " %"): (lambda f, k=shares.index(share): f[..., k])
+        for share in (.01, .05, .1, .2, .5) if share in shares}
     read |= {"CPR": area(lambda f: f), "CMD": area(lambda f: abs(1 - f))}
     return {name: {r: statistic_of_f(table, r, direction, of) for r in rankings} for name, of in read.items()}

@@ -74,13 +74,17 @@ AttentionMaskInterface.register(NAME, eager_mask)   # else no mask is made under
 # %% ../nbs/00b_families.ipynb #f012
 class Keys(DynamicCache):
     "A cache that asks: `give(layer, keys, values)` returns all keys and values that the layer sees, `[row, head, token, d_head]`."
-    def __init__(self, give, past=0, repeats=1): super().__init__(); self.give, self.past, self.repeats = give, past, repeats   # `past`: how many tokens came before, for those who ask
+    def __init__(self, give, past=0,
+            # `past`: how many tokens came before, for those who ask
+            repeats=1): super().__init__(); self.give, self.past, self.repeats = give, past, repeats
     def update(self, keys, values, layer, *args, **kwargs):
         if self.repeats == 1: return self.give(layer, keys, values)
-        found = self.give(layer, keys[:, ::self.repeats], values[:, ::self.repeats])   # Falcon hands over one key for each query head
+        # Falcon hands over one key for each query head
+        found = self.give(layer, keys[:, ::self.repeats], values[:, ::self.repeats])
         return tuple(x.repeat_interleave(self.repeats, 1) for x in found)
     def get_seq_length(self, *args, **kwargs): return self.past
-    def get_mask_sizes(self, query, *args, **kwargs): return (query if isinstance(query, int) else len(query)) + self.past, 0
+    def get_mask_sizes(self, query, *args, **kwargs): return (query if isinstance(query, int)
+            else len(query)) + self.past, 0
 
 def unchanged(layer, keys, values):
     "For `Keys`: what the layer adds is all that it sees."
@@ -93,7 +97,8 @@ def layers_of(
     "The decoder layers of a model."
     count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
-    if not lists: raise InputError(f"{type(model).__name__} has no list of {count} decoder layers, and cannot be studied with this version")
+    if not lists:
+        raise InputError(f"{type(model).__name__} has no list of {count} decoder layers, and cannot be studied with this version")
     return min(lists, key=lambda found: found[0].count("."))
 
 def body_of(
@@ -131,13 +136,17 @@ class _Watch:
         names = {m: (l, n) for l, layer in enumerate(self.layers) for n, m in layer.named_modules()}
         for m in model.modules():
             where = names.get(m)
-            self.handles += [m.register_forward_pre_hook(self.enter(where), with_kwargs=True), m.register_forward_hook(self.leave(where), with_kwargs=True)]
+            self.handles += [m.register_forward_pre_hook(self.enter(where), with_kwargs=True),
+                m.register_forward_hook(self.leave(where), with_kwargs=True)]
         return hooked(self.handles)
     def enter(self, where):
         def hook(m, args, kwargs):
             self.stack.append(m)
-            if where and not where[1]: self.level = where[0]; self.given[where[0]] = args, kwargs; self.into[where[0]] = hidden_of(args, kwargs).detach().clone()
-            elif where: self.done[where[0]].append(("in", where[1], m, _first(args) if args else kwargs.get("hidden_states")))
+            if where and not where[1]:
+                self.level = where[0]; self.given[where[0]] = args, kwargs; self.into[where[0]] = hidden_of(args,
+                    kwargs).detach().clone()
+            elif where:
+                self.done[where[0]].append(("in", where[1], m, _first(args) if args else kwargs.get("hidden_states")))
             elif self.out and len(self.out) == len(self.layers): self.after.append((len(self.stack), m))
         return hook
     def leave(self, where):
@@ -194,12 +203,15 @@ def _added(pre, post, done, guess=None):
 def _normed_sums(pre, post, done):
     "The same where each sum is normed before it goes on: names of the two parts, or None."
     found = _candidates(done, pre.shape)
-    fed = {n: x.reshape(pre.shape) for what, n, _, x in done if what == "in" and isinstance(x, torch.Tensor) and x.numel() == pre.numel()}
-    def added(start, skip, names): return next((n for n in names if torch.allclose(start + found[n], skip, rtol=1e-4, atol=1e-4 * float(skip.abs().max()))), None)
+    fed = {n: x.reshape(pre.shape) for what, n, _, x in done if what == "in" and isinstance(x, torch.Tensor)
+        and x.numel() == pre.numel()}
+    def added(start, skip, names): return next((n for n in names
+            if torch.allclose(start + found[n], skip, rtol=1e-4, atol=1e-4 * float(skip.abs().max()))), None)
     ends = [n for n, x in found.items() if n in fed and torch.equal(x, post)]
     for norm in (n for n in found if n in fed and n not in ends):
         first = added(pre, fed[norm], [n for n in found if n not in (norm, *ends)])
-        second = next((m for e in ends if (m := added(found[norm], fed[e], [n for n in found if n not in (first, norm, e)]))), None)
+        second = next((m for e in ends if (m := added(found[norm], fed[e],
+            [n for n in found if n not in (first, norm, e)]))), None)
         if first and second: return [first, second]
 
 # %% ../nbs/00b_families.ipynb #f018
@@ -218,11 +230,14 @@ class Block:
     parallel:bool=False # attention and MLP read the same stream: there is no `resid_mid`
     query:str="" # how queries are reached: `function`, the name of a method, or not at all
     returns:int=0 # attention can be left out: it returns a tuple of so many, the first from its output projection; 0 where it does more
-    normed:bool=False # something stands between the heads and the output projection: a head's `z` depends on the other heads
+    # something stands between the heads and the output projection: a head's `z` depends on the other heads
+    normed:bool=False
     shares:int|None=None # the layer whose keys and values it reads instead of its own
 
     @property
-    def additive(self): "The layer's output is its input and the two contributions."; return self.stream == 1 and not self.more and not self.post
+    def additive(self):
+        "The layer's output is its input and the two contributions."
+        return self.stream == 1 and not self.more and not self.post
 
 def unknown(model, what):
     "The refusal of a model of which something is not known."
@@ -236,11 +251,13 @@ def _query(attn):
     "How a module's queries are reached."
     if getattr(attn, "_through", False): return "function"
     has = lambda name: callable(getattr(attn, name, None))
-    return next((m for m in METHODS if has(m) and not (m == "_split_heads" and has("q_proj"))), "q_proj" if has("q_proj") else "")
+    return next((m for m in METHODS if has(m) and not (m == "_split_heads" and has("q_proj"))), "q_proj"
+        if has("q_proj") else "")
 
 def _projection(done, attn):
     "The name of the last matrix that is multiplied within attention."
-    inside = [n for what, n, m, _ in done if what == "in" and n.startswith(attn + ".") and getattr(getattr(m, "weight", None), "ndim", 0) == 2]
+    inside = [n for what, n, m, _ in done if what == "in" and n.startswith(attn + ".")
+        and getattr(getattr(m, "weight", None), "ndim", 0) == 2]
     return inside[-1] if inside else None
 
 def _block(model, layer, level, watch, attn, guess=None):
@@ -253,11 +270,14 @@ def _block(model, layer, level, watch, attn, guess=None):
     if out is None: raise unknown(model, f"the output projection of attention in layer {level} was not found")
     names, (stream, *scales) = added
     place = {(what, n): i for i, (what, n, *_) in enumerate(done)}
-    if place["out", names[0]] < place["in", attn] < place["out", names[1]]: names[:2], scales[:2] = names[1::-1], scales[1::-1]
-    scales = [1.0 if abs(s / stream - 1) < 1e-3 else s / stream for s in scales]   # the whole sum may be multiplied, too
+    if place["out", names[0]] < place["in", attn] < place["out", names[1]]:
+        names[:2], scales[:2] = names[1::-1], scales[1::-1]
+    # the whole sum may be multiplied, too
+    scales = [1.0 if abs(s / stream - 1) < 1e-3 else s / stream for s in scales]
     whole, end = (next(x for what, n, _, x in done if (what, n) == ("out", name)) for name in (attn, out))
     plain = torch.equal(_first(whole).reshape(end.shape), end) and isinstance(whole, tuple)
-    return Block(attn, *names[:2], out, *scales[:2], stream=stream, post=bool(sums), more=len(names) > 2, query=_query(module), returns=len(whole) if plain else 0)
+    return Block(attn, *names[:2], out, *scales[:2], stream=stream, post=bool(sums), more=len(names) > 2,
+        query=_query(module), returns=len(whole) if plain else 0)
 
 # %% ../nbs/00b_families.ipynb #f022
 @dataclass(frozen=True)
@@ -279,7 +299,8 @@ def rule_of(
     rows = [a for a in grows if one.shape[a] * b2 == other.shape[a] * b1]
     tokens = [a for a in grows if (one.shape[a], other.shape[a]) == (t1, t2)]
     if one.ndim != other.ndim or len(rows) > 1 or len(tokens) > 2 or len(rows) + len(tokens) != len(grows): return None
-    alone = len(tokens) == 1 and one.ndim >= 3 and tokens[0] == one.ndim - 1 and one.shape[-2] == 1   # a bias on what is seen
+    # a bias on what is seen
+    alone = len(tokens) == 1 and one.ndim >= 3 and tokens[0] == one.ndim - 1 and one.shape[-2] == 1
     key = tokens[-1] if len(tokens) == 2 or alone else None
     query = tokens[0] if tokens and tokens[0] != key else None
     if not rows and one.ndim > 1 and one.shape[0] == 1 and tokens: rows = [0]
@@ -292,7 +313,8 @@ class Anatomy:
     "What is known of a model, found on the model."
     where:str # name of the list of layers
     blocks:tuple # a `Block` for each layer
-    rules:tuple # for each layer a `Rule` for each leaf of its arguments; None for what is no tensor, or the stream itself
+    # for each layer a `Rule` for each leaf of its arguments; None for what is no tensor, or the stream itself
+    rules:tuple
     top:tuple # names of the modules after the last layer, in order: the final norm, and what follows it
     together:bool # rows of different lengths may be computed at once
     heads:int # query heads of each layer
@@ -306,14 +328,16 @@ class Anatomy:
     @property
     def additive(self): return all(b.additive for b in self.blocks)
     @property
-    def own(self): "Each layer is handed something of the token's own."; return any(r and r.own for rules in self.rules for r in rules)
+    def own(self): "Each layer is handed something of the token's own."; return any(r and r.own
+            for rules in self.rules for r in rules)
     @property
     def sites(self):
         "What can be patched."
         lacks = {"resid_mid"} if self.parallel else set()
         if not all(b.query for b in self.blocks): lacks.add("q")
         if self.latent: lacks.add("v")
-        return tuple(s for s in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z", "q", "k", "v") if s not in lacks)
+        return tuple(s for s in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z", "q", "k", "v")
+            if s not in lacks)
 
 # %% ../nbs/00b_families.ipynb #f026
 class _Asked(Keys):
@@ -329,7 +353,8 @@ def _hybrid(model):
     "Which of its layers are no attention, as its configuration says."
     config = model.config.get_text_config()
     kinds = getattr(config, "layer_types", None) or getattr(config, "layers_block_type", None) or []
-    odd = next((l for l, kind in enumerate(kinds) if kind not in ("full_attention", "sliding_attention", "chunked_attention", "attention")), None)
+    odd = next((l for l, kind in enumerate(kinds) if kind not in ("full_attention", "sliding_attention",
+        "chunked_attention", "attention")), None)
     return None if odd is None else f"layer {odd} is no attention over all tokens ({kinds[odd]})"
 
 def _look(model, layers, size):
@@ -337,12 +362,15 @@ def _look(model, layers, size):
     watch, generator = _Watch(layers), torch.Generator().manual_seed(0)
     words = torch.randint(0, model.config.get_text_config().vocab_size, size, generator=generator).to(model.device)
     def see(site, level, x):
-        if (site, level) in watch.seen and site == "pattern": raise unknown(model, f"attention is computed more than once in layer {level}")
+        if (site, level) in watch.seen and site == "pattern":
+            raise unknown(model, f"attention is computed more than once in layer {level}")
         watch.seen[site, level] = x
     with watch.watch(model), torch.no_grad(), tapped(see):
         try: watch.final = body_of(model)(words, past_key_values=_Asked(watch), use_cache=True)[0]
         except InputError: raise
-        except Exception as e: raise unknown(model, _hybrid(model) or f"it does not run with a cache of keys and values ({type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''})") from e
+        except Exception as e:
+            raise unknown(model, _hybrid(model)
+                or f"it does not run with a cache of keys and values ({type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''})") from e
     return watch
 
 def _wide(model, layers, watch):
@@ -350,7 +378,8 @@ def _wide(model, layers, watch):
     if next(model.parameters()).dtype == torch.float32: return watch
     wide = _Watch(layers)
     for level, layer in enumerate(layers):
-        args, kwargs = (torch.utils._pytree.tree_map(lambda x: x.float() if isinstance(x, torch.Tensor) and x.is_floating_point() else x, w) for w in watch.given[level])
+        args, kwargs = (torch.utils._pytree.tree_map(lambda x: x.float() if isinstance(x, torch.Tensor)
+            and x.is_floating_point() else x, w) for w in watch.given[level])
         alone = copy.deepcopy(layer).float()
         part = _Watch([alone])
         with part.watch(alone), torch.no_grad(): alone(*args, **kwargs)
@@ -363,14 +392,20 @@ def _checked(model, layers, watch):
     levels = range(len(layers))
     for level in levels:
         if level not in watch.into: raise unknown(model, f"layer {level} is not called once for each forward")
-        if watch.into[level].ndim != 3: raise unknown(model, f"its layers pass on {watch.into[level].shape[0]} residual streams side by side, not one")
-    if 0 not in watch.keyed: raise unknown(model, "layer 0 keeps no keys and values of each token (a state-space or linear-attention layer)")
-    names = {layers[l].__class__: n for l in levels for n, m in layers[l].named_modules() if l in watch.keyed and m is watch.keyed[l][0]}
+        if watch.into[level].ndim != 3:
+            raise unknown(model,
+                f"its layers pass on {watch.into[level].shape[0]} residual streams side by side, not one")
+    if 0 not in watch.keyed:
+        raise unknown(model, "layer 0 keeps no keys and values of each token (a state-space or linear-attention layer)")
+    names = {layers[l].__class__: n for l in levels for n, m in layers[l].named_modules() if l in watch.keyed
+        and m is watch.keyed[l][0]}
     found = []
     for level in levels:
-        name = next((n for n, m in layers[level].named_modules() if level in watch.keyed and m is watch.keyed[level][0]), names.get(type(layers[level])))
+        name = next((n for n, m in layers[level].named_modules() if level in watch.keyed
+            and m is watch.keyed[level][0]), names.get(type(layers[level])))
         if level not in watch.keyed and ("keys", level) not in watch.seen:
-            raise unknown(model, f"layer {level} keeps no keys and values of each token (a state-space or linear-attention layer)")
+            raise unknown(model,
+                f"layer {level} keeps no keys and values of each token (a state-space or linear-attention layer)")
         found.append(name)
     return found
 
@@ -381,7 +416,8 @@ def _top(model, layers, watch):
     top = tuple(names[m] for depth, m in watch.after if depth == least)
     x = watch.out[len(layers) - 1]
     for n in top: x = model.get_submodule(n)(x)
-    if not torch.allclose(x, watch.final, rtol=1e-4, atol=1e-4): raise unknown(model, "what stands between the last layer and the unembedding was not found")
+    if not torch.allclose(x, watch.final, rtol=1e-4, atol=1e-4):
+        raise unknown(model, "what stands between the last layer and the unembedding was not found")
     return top
 
 def _source(level, watch):
@@ -428,17 +464,21 @@ def anatomy(
     wide = _wide(model, layers, watch)
     blocks = []
     for l, layer in enumerate(layers):   # layers are built alike: what was added in one is tried first in the next
-        guess = (blocks[-1].attn_out, blocks[-1].mlp_out) if blocks and not blocks[-1].more and not blocks[-1].post else None
+        guess = (blocks[-1].attn_out,
+            blocks[-1].mlp_out) if blocks and not blocks[-1].more and not blocks[-1].post else None
         blocks.append(_block(model, layer, l, wide, attn[l], guess))
-    blocks = [Block(**{**vars(b), "parallel": _is_parallel(layers[l], l, b, watch), "shares": _source(l, watch), "normed": _normed(watch, l, b)}) for l, b in enumerate(blocks)]
+    blocks = [Block(**{**vars(b), "parallel": _is_parallel(layers[l], l, b, watch), "shares": _source(l, watch),
+        "normed": _normed(watch, l, b)}) for l, b in enumerate(blocks)]
     rules = tuple(_rules(model, watch, other, l) for l in range(len(layers)))
     heads = {_heads(layers[l], b, watch, l) for l, b in enumerate(blocks)}
     if len(heads) > 1: raise unknown(model, f"its layers have different numbers of heads {sorted(heads)}")
-    fixed = not watch.counts and all(b.query == "function" for b in blocks) and all(r is None or r.rows is not None and r.each == 1 or (r.query is None and r.key is None) for rs in rules for r in rs)
+    fixed = not watch.counts and all(b.query == "function" for b in blocks) and all(r is None or r.rows is not None
+        and r.each == 1 or (r.query is None and r.key is None) for rs in rules for r in rs)
     repeats = min(_repeats(*kv) for _, *kv in watch.keyed.values())
     kv = tuple(watch.keyed[l][1].shape[1] // repeats if l in watch.keyed else 0 for l in range(len(layers)))
     latent = any(_made(watch.seen["keys", l], k) for l, (_, k, _) in watch.keyed.items() if ("keys", l) in watch.seen)
-    return Anatomy(where, tuple(blocks), rules, _top(model, layers, watch), fixed, heads.pop(), kv, repeats, latent, watch.into[0].shape[-1])
+    return Anatomy(where, tuple(blocks), rules, _top(model, layers, watch), fixed, heads.pop(), kv, repeats, latent,
+        watch.into[0].shape[-1])
 
 # %% ../nbs/00b_families.ipynb #f030
 def _rules(model, one, other, level):
@@ -447,7 +487,9 @@ def _rules(model, one, other, level):
     stream, found = hidden_of(*one.given[level]), []
     for a, b in zip(leaves, others):
         rule = rule_of(a, b, TWO_SIZES) if isinstance(a, torch.Tensor) and a is not stream else None
-        if rule is None and isinstance(a, torch.Tensor) and a is not stream: raise unknown(model, f"layer {level} is handed something of shape {tuple(a.shape)} whose axes are not known")
+        if rule is None and isinstance(a, torch.Tensor) and a is not stream:
+            raise unknown(model,
+                f"layer {level} is handed something of shape {tuple(a.shape)} whose axes are not known")
         found.append(rule)
     return tuple(found)
 
@@ -563,7 +605,8 @@ def _install(model, found, layers):
 def _same(model, other):
     "Whether two models give the same stream."
     words = torch.arange(5, device=model.device)[None]
-    with contextlib.suppress(Exception): return torch.allclose(*(body_of(m)(words)[0].float() for m in (model, other)), rtol=1e-2, atol=1e-2)
+    with contextlib.suppress(Exception):
+        return torch.allclose(*(body_of(m)(words)[0].float() for m in (model, other)), rtol=1e-2, atol=1e-2)
     return True   # what does not run at all is refused later, with its reason
 
 class _Given(tuple):
@@ -577,7 +620,8 @@ class Prepared:
     def __init__(self, model): # a Hugging Face causal language model
         self.model = shared_copy(model)
         self.model.config._attn_implementation = NAME
-        if not _same(self.model, model): self.model.config._attn_implementation = model.config._attn_implementation   # Falcon's eager attention adds its ALiBi twice
+        # Falcon's eager attention adds its ALiBi twice
+        if not _same(self.model, model): self.model.config._attn_implementation = model.config._attn_implementation
         layers = layers_of(self.model)[1]
         for level, layer in enumerate(layers):
             for m in layer.modules(): m._level = level
@@ -623,4 +667,5 @@ class Prepared:
 
     def __call__(self, tokens, give=unchanged, **options):
         "The layers' run on `[row, token]`, through this thread's tap; what the unembedding reads."
-        return body_of(self.model)(tokens, past_key_values=Keys(give, repeats=self.anatomy.repeats), use_cache=True, **options)[0]
+        return body_of(self.model)(tokens, past_key_values=Keys(give, repeats=self.anatomy.repeats), use_cache=True,
+            **options)[0]

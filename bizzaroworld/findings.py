@@ -18,7 +18,8 @@ from . import inference, phases
 from .facts import InputError
 from .results import Study
 from .schema import CONTROLS, REAL, RESIDUAL, pick
-from .words import (count_of, ends, finding, head_name, layer_range, letters, listed, number, percent, signed,
+from .words import (count_of, ends, finding, head_name, layer_range, letters, listed, number, percent,
+    signed,
     with_ends, with_interval)
 
 # %% ../nbs/09a_findings.ipynb #e15c0462
@@ -52,7 +53,8 @@ class Reading:
     def heads(self, experiment, direction="noising"):
         "The map of heads, the strongest first."
         key = experiment, direction
-        if key not in self._heads: self._heads[key] = inference.head_map(self.real, experiment=experiment, direction=direction)
+        if key not in self._heads:
+            self._heads[key] = inference.head_map(self.real, experiment=experiment, direction=direction)
         return self._heads[key]
 
     def phase(self, direction, which):
@@ -74,7 +76,8 @@ def median_layer(
     what:str, # `release` or `arrival`
 )->inference.Interval: # layers
     "The median pair's layer."
-    return inference.cluster_bootstrap(per_pair[what].to_numpy(float), per_pair.category.to_numpy(), statistic=inference.median)
+    return inference.cluster_bootstrap(per_pair[what].to_numpy(float), per_pair.category.to_numpy(),
+        statistic=inference.median)
 
 def _half(read, what, direction="noising", form="{}, 95 %"):
     "The median layer of the pairs that come to it, and its interval."
@@ -94,7 +97,8 @@ def cards(read):
         (arrival, f"of {read.n_layers} ({their}): the final token carries half (noising)"),
         (f"{stand} / {len(heads)}", "heads at the final token that stand after correction (noising)")]
     body = "\n".join(f'<div class="bz-card"><b>{big}</b><span>{small}</span></div>' for big, small in shown)
-    return finding(Markdown(f'```{{=html}}\n<div class="bz-cards">\n{body}\n</div>\n```'), release=release, arrival=arrival, stand=stand)
+    return finding(Markdown(f'```{{=html}}\n<div class="bz-cards">\n{body}\n</div>\n```'), release=release,
+        arrival=arrival, stand=stand)
 
 # %% ../nbs/09a_findings.ipynb #516b2cb5
 def strongest_head(
@@ -113,9 +117,12 @@ def in_short(read):
     early, late = read.phase("noising", "storage"), read.phase("noising", "readout")
     if early["layers"] <= 0 or late["layers"] <= 0: return finding()
     head, moves = strongest_head(read)
-    until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}") for p, end in ((early, "last"), (late, "first")))
-    return finding(f"""**In short**: {read.called} carries the answer at the words that name the entity up to layer {early["last"]} of
-        0–{read.n_layers - 1} ({until}), and at the last word from layer {late["first"]} on ({since}). Between the two it changes place,
+    until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}")
+        for p, end in ((early, "last"), (late, "first")))
+    return finding(f"""**In short**: {read.called} carries the answer at the words that name the entity up to layer
+        {early["last"]} of
+        0–{read.n_layers - 1} ({until}), and at the last word from layer {late["first"]} on ({since}). Between the two
+        it changes place,
         and one attention head, {head}, moves {moves} of it by itself.""", last=early["last"], first=late["first"])
 
 # %% ../nbs/09a_findings.ipynb #df2e1fb0
@@ -124,8 +131,10 @@ def what_was_done(read):
     first = read.triage.iloc[0]
     clean, other = (letters(first[f"{side}_target"].strip()) for side in ("clean", "corrupt"))
     return finding(f"""{read.called} reads a prompt such as “{letters(first.clean_prompt)}” and answers “{clean}”.
-        We take one activation of the run on a twin prompt (“{letters(first.corrupt_prompt)}”), write it over the same activation here,
-        and see how far the answer turns into “{other}”. Done at every layer, this shows **where the answer can be changed**.""")
+        We take one activation of the run on a twin prompt (“{letters(first.corrupt_prompt)}”), write it over the same
+        activation here,
+        and see how far the answer turns into “{other}”. Done at every layer, this shows **where the answer can be
+        changed**.""")
 
 def where_it_can_be_changed(read):
     "Storage, routing and readout in both directions."
@@ -134,12 +143,17 @@ def where_it_can_be_changed(read):
     since = lambda p: f"layer {p['first']} on" if p["layers"] > 0 else "no layer"
     ways = [read.phase(direction, "routing")["layers"] for direction in ("noising", "denoising")]
     head, moves = strongest_head(read)
-    return finding(f"""At the words that name the entity, nearly all of the answer (at least nine tenths of the effect, on average over pairs)
-        can be changed in {layer_range(0, n["last"])} when we break the clean run (noising), and in {layer_range(0, d["last"])} when we mend the
-        corrupt run (denoising). At the last word it can be changed from {since(a)} (noising) and from {since(b)} (denoising).
+    return finding(f"""At the words that name the entity, nearly all of the answer (at least nine tenths of the effect,
+        on average over pairs)
+        can be changed in {layer_range(0, n["last"])} when we break the clean run (noising), and in
+        {layer_range(0, d["last"])} when we mend the
+        corrupt run (denoising). At the last word it can be changed from {since(a)} (noising) and from {since(b)}
+        (denoising).
         Between the two the answer changes place.""",
-        f"""By the mean curves that leaves {ways[0]} layers for the way from entity to last word in noising and {ways[1]} in denoising.
-        The strongest single head there, {head}, moves {moves} of the difference by itself. We say that a place *carries* the fact, not that the
+        f"""By the mean curves that leaves {ways[0]} layers for the way from entity to last word in noising and
+        {ways[1]} in denoising.
+        The strongest single head there, {head}, moves {moves} of the difference by itself. We say that a place
+        *carries* the fact, not that the
         fact is stored there: what can be patched at a place need not be editable there.""", routing=ways)
 
 # %% ../nbs/09a_findings.ipynb #1167546c
@@ -160,7 +174,8 @@ def wrong_things(read):
     names = {"": REAL} | {c: CONTROLS[c].title for c in count if c}
     shown = [{"written": names[c], "pairs": n, f"entity, layer {middle}": _beside(read, c, "3", middle),
               f"final, layer {last}": _beside(read, c, "1", last)} for c, n in count.items() if n]
-    return finding(pd.DataFrame(shown), f"""Mean effect in noising with its 95 % interval. A run patched with its own activations moves at most
+    return finding(pd.DataFrame(shown), f"""Mean effect in noising with its 95 % interval. A run patched with its own
+        activations moves at most
         {read.floor:.1e} logits, which is the noise floor of these numbers.""", floor=read.floor)
 
 # %% ../nbs/09a_findings.ipynb #30b72fa6
@@ -171,8 +186,10 @@ def known_facts(read):
     swing = signed(f"mean {t.total_swing.mean():.2f}, median {t.total_swing.median():.2f} and range {t.total_swing.min():.2f} to {t.total_swing.max():.2f}")
     columns = {"rank": "#", "category": "category", "clean_prompt": "clean prompt", "clean_target": "target",
                "corrupt_target": "other target", "total_swing": "TotalSwing"}
-    return finding(f"""TotalSwing has {swing} logits. In {int(first.sum())} of {len(t)} pairs both targets are the model's first choice among all
-        tokens; the median probability of the clean target on the clean prompt is {t.p_clean_target_on_clean.median():.2f}.""",
+    return finding(f"""TotalSwing has {swing} logits. In {int(first.sum())} of {len(t)} pairs both targets are the
+        model's first choice among all
+        tokens; the median probability of the clean target on the clean prompt is
+        {t.p_clean_target_on_clean.median():.2f}.""",
         "The ten firmest pairs; all of them are on the page [Battery browser](battery.ipynb).",
         t[list(columns)].head(10).rename(columns=columns), first=int(first.sum()), swing=t.total_swing.mean())
 
@@ -224,11 +241,14 @@ def states_and_outputs(read):
     "The strongest outputs at the final token, and how to read them."
     there = set(pick(read.real, "2A").site)
     states = [f"`{k}`" for k in RESIDUAL if k.startswith("resid") and k in there]
-    return finding(f"""{listed(states)} are states: they hold the sum of all that came before. `attn_out` and `mlp_out` are what one layer adds.
+    return finding(f"""{listed(states)} are states: they hold the sum of all that came before. `attn_out` and `mlp_out`
+        are what one layer adds.
         The two kinds are not comparable in size, which is why the public study's factor between them says little.
         The strongest single outputs at the final token, with 95 % intervals:""", strongest_outputs(read, "2A"),
-        """The difference is taken on the pairs that have both; the layer was chosen for its effect, which favours the first column. Where its
-        interval holds 0 or lies below it, the output brings no more of the other answer than any push of that length would.""" if read.controlled else "")
+        """The difference is taken on the pairs that have both; the layer was chosen for its effect, which favours the
+        first column. Where its
+        interval holds 0 or lies below it, the output brings no more of the other answer than any push of that length
+        would.""" if read.controlled else "")
 
 # %% ../nbs/09a_findings.ipynb #ce7b8257
 def _neighbours(layers):
@@ -249,7 +269,8 @@ def peak_text(read, experiment, site, direction="noising"):
 def peaks(read):
     "The peaks of attention and MLP at both places."
     said = [f"{peak_text(read, e, 'attn_out')}; {peak_text(read, e, 'mlp_out')}" for e in ("2A", "2B")]
-    return finding(f"""Is the peak really there? A max-T permutation over categories compares every layer with every other, with one p for all
+    return finding(f"""Is the peak really there? A max-T permutation over categories compares every layer with every
+        other, with one p for all
         comparisons (noising, 5 %). At the final token: {said[0]}. At the entity: {said[1]}.""")
 
 # %% ../nbs/09a_findings.ipynb #ff30e61a
@@ -262,9 +283,12 @@ def lets_go(read):
         return "at no layer" if np.isnan(low) else f"at layer {low:g}" if low == high else f"at layers {low:g} to {high:g}"
     block = int(rows.handover.mode().iloc[0])
     same, share = int((rows.handover == block).sum()), rows.handover_share.median()
-    return finding(f"""A release at layer L means that the hand-over lies before L: the last block that still mattered at the entity is L − 1.
-        Pair by pair, in noising, the middle half of the pairs is released {middle("release")}, and the answer arrives {middle("arrival")}.
-        The block with the largest single drop is block {block} in {same} of {len(rows)} pairs, and in the median pair one block takes
+    return finding(f"""A release at layer L means that the hand-over lies before L: the last block that still mattered
+        at the entity is L − 1.
+        Pair by pair, in noising, the middle half of the pairs is released {middle("release")}, and the answer arrives
+        {middle("arrival")}.
+        The block with the largest single drop is block {block} in {same} of {len(rows)} pairs, and in the median pair
+        one block takes
         {percent(share)} of the entity's effect at once.""", block=block, same=same, share=share)
 
 HISTOGRAM = ("the layer from which the effect stays below one half of the pair's own full effect (release), "
@@ -280,7 +304,8 @@ SHOWN_METRICS = (("KL divergence from the unpatched run, in nats", "kl_divergenc
            ("Log-probability of the clean answer, in nats", "log_probability", ".1f"),
            ("How often the clean answer is the first token", "first", ".0%"))
 WRITTEN = {"": REAL, "same_category": "of a third run, same category", "other_category": "of a run of another category",
-    "random_vector": "a random direction, same length", "wrong_position": "the other run's, at a token after the entity",
+    "random_vector": "a random direction, same length",
+        "wrong_position": "the other run's, at a token after the entity",
     "null": "its own activation"}
 
 def _by_metric(rows, places, metric, style):
@@ -288,7 +313,8 @@ def _by_metric(rows, places, metric, style):
     found = []
     for kind, words in WRITTEN.items():
         mine = rows[rows.kind == kind]
-        cells = {where: mean_over_pairs(at, metric, style) for where, e, layer in places if len(at := pick(mine, e, control="any", layer=layer))}
+        cells = {where: mean_over_pairs(at, metric, style) for where, e, layer in places
+            if len(at := pick(mine, e, control="any", layer=layer))}
         if cells: found.append({"written": words, "pairs": str(mine.battery_idx.nunique()), **cells})
     return pd.DataFrame(found).fillna("")
 
@@ -300,8 +326,10 @@ def other_metrics(read):
     rows = rows.assign(first=rows.top1.astype(float), kind=rows.control.fillna(""))
     last = read.n_layers - 1
     places = [(f"{where}, layer {l}", e, l) for where, e in (("entity", "3"), ("final", "1")) for l in (0, last)]
-    tables = [part for words, metric, style in SHOWN_METRICS for part in (f"**{words}**", _by_metric(rows, places, metric, style))]
+    tables = [part for words, metric, style in SHOWN_METRICS
+        for part in (f"**{words}**", _by_metric(rows, places, metric, style))]
     mean = pick(rows, "3").groupby("layer").kl_divergence.mean()
     half = int(mean[mean >= mean.iloc[0] / 2].index.max())
-    return finding(*tables, f"""Means over pairs in noising, with 95 % intervals. Half of the mean KL divergence of layer 0 is left at the entity
+    return finding(*tables, f"""Means over pairs in noising, with 95 % intervals. Half of the mean KL divergence of
+        layer 0 is left at the entity
         up to layer {half}.""", half=half)

@@ -52,7 +52,8 @@ def gathered(
 def nothing_to_show(every):
     "That no study is there, or that nothing moves in one."
     none = """**No study is finished yet.** Run `make report`, or `bizzaroworld study --model gemma-3-270m` and then `bizzaroworld report`."""
-    said = [f"**{letters(n)}**: LD is the same in both runs of every pair, so there is no effect to show." for n in every.still]
+    said = [f"**{letters(n)}**: LD is the same in both runs of every pair, so there is no effect to show."
+        for n in every.still]
     return finding(*said, "" if every.readings or said else none)
 
 # %% ../nbs/10g_front.ipynb #cb933259
@@ -69,7 +70,8 @@ def _in_short(read):
     "Where the answer hangs and when it moves, for one model; nothing where the mean curves leave no such layers."
     early, late, top = read.phase("noising", "storage"), read.phase("noising", "readout"), read.strongest
     if early["layers"] <= 0 or late["layers"] <= 0: return ""
-    until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}") for p, end in ((early, "last"), (late, "first")))
+    until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}")
+        for p, end in ((early, "last"), (late, "first")))
     return (f"- **{read.called}**: the answer hangs on the entity up to layer {early['last']} of 0–{read.n_layers - 1} ({until}), and on the last "
         f"word from layer {late['first']} on ({since}). Between the two it changes place, and one attention head of {len(read.heads('4F'))} moves "
         f"{with_ends(top['mean'], top.low, top.high, '.0%')} of it by itself.{_pushed(read, early['last'])}")
@@ -88,12 +90,18 @@ def _in_numbers(read):
         return f"layer {float(found.estimate):g} ({ends(found.low, found.high, 'g')})"
     heads, top, five = read.heads("4F"), read.strongest, concentration(read.real)
     held = with_ends(five["five_share"], five["five_share_low"], five["five_share_high"], ".0%")
-    return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs). The entity carries at least nine tenths of the answer in
-        {at("noising", "storage")} (noising) or {at("denoising", "storage")} (denoising); the final token carries it in {at("noising", "readout")} or
-        {at("denoising", "readout")}. In the median pair the entity lets go at {usual("release")} and the answer arrives at {usual("arrival")}
-        (noising, one half of the effect; 95 % intervals). At the final token {int(heads.passes.sum())} of {len(heads)} heads stand after correction;
-        the strongest, {head_name(top.layer, top["head"])}, moves {with_ends(top["mean"], top.low, top.high, ".0%")} of the difference by itself; the
-        five strongest hold {held} of what all heads move; with the heads shuffled within each pair they would hold up to
+    return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs). The entity carries at least nine
+        tenths of the answer in
+        {at("noising", "storage")} (noising) or {at("denoising", "storage")} (denoising); the final token carries it in
+        {at("noising", "readout")} or
+        {at("denoising", "readout")}. In the median pair the entity lets go at {usual("release")} and the answer
+        arrives at {usual("arrival")}
+        (noising, one half of the effect; 95 % intervals). At the final token {int(heads.passes.sum())} of {len(heads)}
+        heads stand after correction;
+        the strongest, {head_name(top.layer, top["head"])}, moves {with_ends(top["mean"], top.low, top.high, ".0%")} of
+        the difference by itself; the
+        five strongest hold {held} of what all heads move; with the heads shuffled within each pair they would hold up
+        to
         {percent(five["five_null"])} by chance.""")
 
 def in_numbers(every):
@@ -110,8 +118,10 @@ def _verdicts_table(judged, names):
     wide = judged.pivot(index="id", columns="model", values="verdict")
     first = judged.drop_duplicates("id").set_index("id")
     order = sorted(first.index, key=lambda i: int(i[1:]))
-    row = lambda i: f"<tr><td>{i}</td><td>{first.claim[i]}</td>" + "".join(f"<td>{verdict_badge(wide.loc[i, n])}</td>" for n in names) + "</tr>"
-    head = "<tr><th></th><th>published claim or number</th>" + "".join(f"<th>{letters(n)}</th>" for n in names) + "</tr>"
+    row = lambda i: f"<tr><td>{i}</td><td>{first.claim[i]}</td>" + "".join(f"<td>{verdict_badge(wide.loc[i, n])}</td>"
+        for n in names) + "</tr>"
+    head = "<tr><th></th><th>published claim or number</th>" + "".join(f"<th>{letters(n)}</th>"
+        for n in names) + "</tr>"
     return f"<table><thead>{head}</thead><tbody>{''.join(map(row, order))}</tbody></table>"
 
 def claims_that_hold(every):
@@ -120,11 +130,15 @@ def claims_that_hold(every):
     if not every.readings: return finding()
     judged = claims.verdicts(every.studies)
     of = {n: judged[judged.model == n].verdict for n in every.names}
-    said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {claims.verdicts_counted(v)}." for n, v in of.items())
-    two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make a trend
+    said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {claims.verdicts_counted(v)}."
+        for n, v in of.items())
+    two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make
+        a trend
         ([Models side by side](compare.ipynb)).""" if len(of) == 2 else ""
-    return finding(f"""Each claim of the public study is judged by a rule that was fixed beforehand (chapter [Claims](09_claims.ipynb)); the numbers
-        and the reasons are on each model's page. {said}""", two, HTML(_verdicts_table(judged, every.names)), claims=len(judged))
+    return finding(f"""Each claim of the public study is judged by a rule that was fixed beforehand (chapter
+        [Claims](09_claims.ipynb)); the numbers
+        and the reasons are on each model's page. {said}""", two, HTML(_verdicts_table(judged, every.names)),
+        claims=len(judged))
 
 # %% ../nbs/10g_front.ipynb #4c405056
 READ_ON = ("[Models side by side](compare.ipynb): the same pairs on relative depth",

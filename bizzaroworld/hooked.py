@@ -61,7 +61,8 @@ class Hooked:
         self.tokenizer, self.prepared = tokenizer, prepared or Prepared(plain)
         self.anatomy, self.hook_dict = self.prepared.anatomy, {}   # no hook outlives its run
         self.unembed = SimpleNamespace(original_component=plain.get_output_embeddings())
-        self.cfg = SimpleNamespace(n_layers=len(self.prepared.layers), n_heads=self.anatomy.heads, d_model=self.anatomy.d_model)
+        self.cfg = SimpleNamespace(n_layers=len(self.prepared.layers), n_heads=self.anatomy.heads,
+            d_model=self.anatomy.d_model)
 
     @torch.inference_mode()
     def __call__(self, tokens):
@@ -75,7 +76,8 @@ class Hooked:
         "A full forward pass with hooks that are gone afterwards."
         fns = by_place(fwd_hooks)
         for site, level in fns: self._refuse_missing(site, level)
-        with hooked(self._mask_hooks(fns)), tapped(lambda site, level, x: through(fns.get((site, level), ()), x), {s for s, _ in fns}):
+        with hooked(self._mask_hooks(fns)), tapped(lambda site, level, x:
+            through(fns.get((site, level), ()), x), {s for s, _ in fns}):
             normed = self.prepared(tokens, lambda level, keys, values: self._keys(fns, level, keys, values))
         raw = self.prepared.head(through(fns.get(("normed", None), ()), normed))
         return self.prepared.finish(raw) if len(raw) and self.prepared.scaled else raw

@@ -49,7 +49,8 @@ def plain_patches(
     keep = patches.control.isna() & (patches.window == 1)
     for column, value in where.items():
         if value is not None: keep &= patches[column] == value
-    if not keep.any(): raise InputError(f"no patch has {', '.join(f'{c}={v}' for c, v in where.items())}: run that experiment first")
+    if not keep.any():
+        raise InputError(f"no patch has {', '.join(f'{c}={v}' for c, v in where.items())}: run that experiment first")
     return patches[keep]
 
 # %% ../nbs/07_inference.ipynb #c008
@@ -63,7 +64,8 @@ def pair_matrix(
     "One number for each pair and cell."
     rows = plain_patches(patches, **where)
     keys = ["battery_idx", *([cells] if isinstance(cells, str) else cells)]
-    if rows.duplicated(keys).any(): raise InputError(f"several patches for one pair and {cells}: name experiment, site, position and direction")
+    if rows.duplicated(keys).any():
+        raise InputError(f"several patches for one pair and {cells}: name experiment, site, position and direction")
     matrix = rows.pivot(index="battery_idx", columns=keys[1:] if len(keys) > 2 else keys[1], values=value).astype(float)
     bad = ~np.isfinite(matrix.to_numpy())
     if bad.any():
@@ -121,7 +123,8 @@ def median(values:Float[np.ndarray, "pair"], weights:Float[np.ndarray, "draw pai
     return (values[order][(reached >= half).argmax(1)] + values[order][(reached > half).argmax(1)]) / 2
 
 # %% ../nbs/07_inference.ipynb #c018
-def effect_size(values:Float[np.ndarray, "pair *cell"], weights:Float[np.ndarray, "draw pair"])->Float[np.ndarray, "draw *cell"]:
+def effect_size(values:Float[np.ndarray, "pair *cell"],
+        weights:Float[np.ndarray, "draw pair"])->Float[np.ndarray, "draw *cell"]:
     "Cohen's d_z: the mean over pairs in units of their standard deviation; for paired differences."
     n = weights.sum(1).reshape(-1, *[1] * (values.ndim - 1))
     centre = mean(values, weights)
@@ -152,7 +155,8 @@ def difference(
 )->Interval: # of a − b
     "The difference of two numbers with its interval."
     d = a.estimate - b.estimate
-    return Interval(d, d - np.hypot(a.estimate - a.low, b.high - b.estimate), d + np.hypot(a.high - a.estimate, b.estimate - b.low))
+    return Interval(d, d - np.hypot(a.estimate - a.low, b.high - b.estimate), d
+        + np.hypot(a.high - a.estimate, b.estimate - b.low))
 
 # %% ../nbs/07_inference.ipynb #c023
 def cluster_bootstrap(
@@ -166,8 +170,10 @@ def cluster_bootstrap(
 )->Interval: # estimate, low, high
     "A statistic over pairs with its clustered bootstrap interval."
     values, clusters = np.asarray(values, dtype=float), np.asarray(clusters)
-    if len(values) != len(clusters): raise InputError(f"{len(values)} pairs but {len(clusters)} categories: give one category for each pair")
-    if not np.isfinite(values).all(): raise ValueError("a value is not a number: leave its pair out before taking an interval")
+    if len(values) != len(clusters):
+        raise InputError(f"{len(values)} pairs but {len(clusters)} categories: give one category for each pair")
+    if not np.isfinite(values).all():
+        raise ValueError("a value is not a number: leave its pair out before taking an interval")
     estimate = statistic(values, np.ones((1, len(values))))[0]
     if len(values) < 2: return Interval(estimate, estimate * np.nan, estimate * np.nan)
     tail = _tail(clusters, level)
@@ -175,7 +181,8 @@ def cluster_bootstrap(
     if np.isfinite(drawn).all(): low, high = np.quantile(drawn, [tail, 1 - tail], axis=0)   # the same, and faster
     else:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)   # no draw has the statistic: the interval is NaN, which says so
+            # no draw has the statistic: the interval is NaN, which says so
+            warnings.simplefilter("ignore", RuntimeWarning)
             low, high = np.nanquantile(drawn, [tail, 1 - tail], axis=0)
     return Interval(estimate, low, high)
 
@@ -203,9 +210,11 @@ def mean_by_layer(
     "Mean over pairs by layer, with intervals."
     rows, tables = patches[patches["head"].isna() & (patches.position != "token")], []
     for key, curve in rows.groupby(CURVE, dropna=False, sort=True):
-        cells = curve.groupby(["battery_idx", "layer"])[value].mean().unstack()     # a control may be drawn several times
+        # a control may be drawn several times
+        cells = curve.groupby(["battery_idx", "layer"])[value].mean().unstack()
         found = cluster_bootstrap(cells, categories(curve, cells.index), draws=draws, seed=seed)
-        fixed = dict(zip(CURVE, key), layer=cells.columns, mean=found.estimate, low=found.low, high=found.high, n=len(cells))
+        fixed = dict(zip(CURVE, key), layer=cells.columns, mean=found.estimate, low=found.low, high=found.high,
+            n=len(cells))
         tables.append(pd.DataFrame(fixed))
     return pd.concat(tables, ignore_index=True)
 
@@ -228,7 +237,8 @@ def cell_tests(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)       # a cell without any spread
         found = stats.ttest_1samp(category_means(values, clusters), 0)
-    t, p = np.nan_to_num(found.statistic), np.nan_to_num(found.pvalue, nan=1)      # 0 throughout, or one category: nothing is shown
+    # 0 throughout, or one category: nothing is shown
+    t, p = np.nan_to_num(found.statistic), np.nan_to_num(found.pvalue, nan=1)
     q = stats.false_discovery_control(p)
     return pd.DataFrame(dict(t=t, p=p, q=q, passes=q <= alpha))
 
@@ -264,7 +274,8 @@ def held_out(
     clusters = categories(patches, effects.index)
     names = np.random.default_rng(seed).permutation(np.unique(clusters))
     first = np.isin(clusters, names[:len(names) // 2])
-    if first.all() or not first.any(): raise InputError(f"{len(names)} category cannot be split in two halves: add pairs of another category")
+    if first.all() or not first.any():
+        raise InputError(f"{len(names)} category cannot be split in two halves: add pairs of another category")
     picked = effects[first].mean().sort_values(key=abs, ascending=False).head(top)
     again = cluster_bootstrap(effects.loc[~first, picked.index], clusters[~first])
     heads = picked.index.to_frame(index=False).astype(int)
@@ -279,17 +290,21 @@ def against_controls(
 )->pd.DataFrame: # one row for each control, curve and layer
     "The study's own patches less a control's, paired by pair: mean, interval, d_z."
     curve, tables = ["direction", "experiment", "site", "head"], []
-    each = lambda rows, name, *more: rows.groupby(["battery_idx", "category", "layer", *curve, *more], dropna=False)[value].mean().rename(name).reset_index()
+    each = lambda rows, name, *more: rows.groupby(["battery_idx", "category", "layer", *curve, *more],
+        dropna=False)[value].mean().rename(name).reset_index()
     real = each(patches[patches.control.isna() & (patches.window == 1)], "ours")
-    both = each(patches[patches.control.notna() & (patches.window == 1)], "theirs", "control").merge(real)   # paired: pair by pair, layer by layer
+    # paired: pair by pair, layer by layer
+    both = each(patches[patches.control.notna() & (patches.window == 1)], "theirs", "control").merge(real)
     for key, rows in both.groupby(["control", *curve], dropna=False):
-        ours, theirs = (rows.pivot(index=["battery_idx", "category"], columns="layer", values=c).astype(float) for c in ("ours", "theirs"))
+        ours, theirs = (rows.pivot(index=["battery_idx", "category"], columns="layer", values=c).astype(float)
+            for c in ("ours", "theirs"))
         difference, clusters = (ours - theirs).to_numpy(), ours.index.get_level_values("category").to_numpy()
         found, size = (cluster_bootstrap(difference, clusters, statistic=s, draws=draws) for s in (mean, effect_size))
         numbers = dict(n=len(ours), mean=ours.mean(), control_mean=theirs.mean(),
             difference=found.estimate, low=found.low, high=found.high,
             d_z=size.estimate, d_z_low=size.low, d_z_high=size.high)
-        tables.append(pd.DataFrame(numbers, index=ours.columns).reset_index().assign(**dict(zip(["control", *curve], key))))
+        tables.append(pd.DataFrame(numbers, index=ours.columns).reset_index().assign(**dict(zip(["control", *curve],
+            key))))
     order = ["control", "direction", "experiment", "site", "layer", "head"]
     if not tables: return pd.DataFrame(columns=order)
     table = pd.concat(tables, ignore_index=True)
@@ -308,7 +323,8 @@ def _largest(means, draws, seed):
     for start in range(0, draws, 500):
         centre = rng.choice([-1., 1.], size=(min(500, draws - start), n)) @ means / n
         error = np.sqrt(np.maximum(square - centre**2, 0) / (n - 1))
-        largest.append(np.divide(np.abs(centre), error, out=np.zeros_like(centre), where=error > 1e-12).max(1, initial=0))     # one layer has no other
+        largest.append(np.divide(np.abs(centre), error, out=np.zeros_like(centre), where=error > 1e-12).max(1,
+            initial=0))     # one layer has no other
     return np.concatenate(largest)
 
 # %% ../nbs/07_inference.ipynb #c044
@@ -321,7 +337,8 @@ def max_t(
 )->pd.DataFrame: # `t, p`, a row for each cell
     "Sign-flip permutation over categories: p holds for all cells together."
     means = category_means(values, clusters)
-    if len(means) < 2: raise InputError(f"signs of {len(means)} category cannot be permuted: add pairs of other categories")
+    if len(means) < 2:
+        raise InputError(f"signs of {len(means)} category cannot be permuted: add pairs of other categories")
     t, largest = _t(means), _largest(means, draws, seed)
     return pd.DataFrame(dict(t=t, p=(1 + (largest[:, None] >= np.abs(t) - 1e-9).sum(0)) / (draws + 1)))
 
@@ -336,7 +353,8 @@ def peak(
 )->pd.DataFrame: # `layer, mean, share_of_draws, p, may_be_peak`
     "Which layers can be told apart from the one with the largest mean?"
     means, centre = category_means(effects, clusters), effects.mean().to_numpy()
-    if len(means) < 2: raise InputError(f"signs of {len(means)} category cannot be permuted: add pairs of other categories")
+    if len(means) < 2:
+        raise InputError(f"signs of {len(means)} category cannot be permuted: add pairs of other categories")
     i, j = np.triu_indices(effects.shape[1], 1)
     largest = _largest(means[:, i] - means[:, j], draws, seed)               # every layer against every other
     t = _t(means[:, [centre.argmax()]] - means)
@@ -357,8 +375,10 @@ def by_category(
     rows, whole = [], cluster_bootstrap(values, clusters, draws=draws, level=level)
     for name, group in pd.Series(np.asarray(values, dtype=float)).groupby(np.asarray(clusters)):
         with np.errstate(all="ignore"): half = stats.t.ppf((1 + level) / 2, max(len(group) - 1, 1)) * group.sem()
-        rows.append(dict(category=name, n=len(group), mean=group.mean(), low=group.mean() - half, high=group.mean() + half))
-    return pd.DataFrame(rows + [dict(category="all", n=len(values), mean=whole.estimate, low=whole.low, high=whole.high)])
+        rows.append(dict(category=name, n=len(group), mean=group.mean(), low=group.mean() - half, high=group.mean()
+            + half))
+    return pd.DataFrame(rows + [dict(category="all", n=len(values), mean=whole.estimate, low=whole.low,
+        high=whole.high)])
 
 # %% ../nbs/07_inference.ipynb #c052
 def detectable(

@@ -46,10 +46,12 @@ def baselines(
     own, read = torch.tensor([t for _, t in jobs], device=net.device), [torch.empty(0, 2 + len(ids))]
     for logits in final_logits(net, [tokens for tokens, _ in jobs]):
         mine = own[(start := sum(map(len, read))):start + len(logits)]
-        read.append(torch.cat([log_probability(logits, mine).exp()[:, None], rank(logits, mine).float()[:, None], logits[:, ids]], 1).cpu())
+        read.append(torch.cat([log_probability(logits, mine).exp()[:, None], rank(logits, mine).float()[:, None],
+            logits[:, ids]], 1).cpu())
     read = torch.cat(read).double()
     clean, corrupt = (read[[row[job(p, side)] for p in pairs]] for side in ("clean", "corrupt"))
-    pick = lambda t, name: t.gather(1, torch.tensor([[2 + ids.index(getattr(p, f"{name}_target_id"))] for p in pairs]))[:, 0]
+    pick = lambda t, name: t.gather(1, torch.tensor([[2 + ids.index(getattr(p, f"{name}_target_id"))]
+        for p in pairs]))[:, 0]
     ld = lambda t: (pick(t, "clean") - pick(t, "corrupt")).numpy()
     columns = (ld(clean), ld(corrupt), ld(clean) - ld(corrupt),
         clean[:, 0].numpy(), corrupt[:, 0].numpy(),
@@ -75,15 +77,19 @@ def triage(
     read:pd.DataFrame|None=None, # what `baselines` gives for these pairs, where it is known already
 )->pd.DataFrame: # one row a pair, strongest first
     "What the model knows of each pair before anything is patched."
-    about = pd.DataFrame([dict(battery_idx=p.battery_idx, category=p.category, clean_prompt=p.clean_prompt, corrupt_prompt=p.corrupt_prompt,
-        clean_target=p.clean_target, corrupt_target=p.corrupt_target, clean_target_id=p.clean_target_id, corrupt_target_id=p.corrupt_target_id,
+    about = pd.DataFrame([dict(battery_idx=p.battery_idx, category=p.category, clean_prompt=p.clean_prompt,
+        corrupt_prompt=p.corrupt_prompt,
+        clean_target=p.clean_target, corrupt_target=p.corrupt_target, clean_target_id=p.clean_target_id,
+            corrupt_target_id=p.corrupt_target_id,
         n_tokens=p.n_tokens, entity_start=p.entity_span[0], entity_stop=p.entity_span[1]) for p in battery.pairs])
     table = (pd.concat([about, baselines(net, battery.pairs) if read is None else read], axis=1)
         .sort_values("total_swing", ascending=False, kind="stable", ignore_index=True))
     bad = table[~np.isfinite(table[["ld_clean", "ld_corrupt"]]).all(axis=1)]
-    if len(bad): raise OverflowError(f"LD of pair {bad.battery_idx.iloc[0]} is not finite on an unpatched run: the run overflowed (float16 does where bfloat16 and float32 do not)")
+    if len(bad):
+        raise OverflowError(f"LD of pair {bad.battery_idx.iloc[0]} is not finite on an unpatched run: the run overflowed (float16 does where bfloat16 and float32 do not)")
     table.insert(0, "rank", range(1, len(table) + 1))
-    first = ["rank", "battery_idx", "category", "total_swing", "ld_clean", "ld_corrupt", "p_clean_target_on_clean", "p_corrupt_target_on_corrupt",
+    first = ["rank", "battery_idx", "category", "total_swing", "ld_clean", "ld_corrupt", "p_clean_target_on_clean",
+        "p_corrupt_target_on_corrupt",
              "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target", "clean_target_id", "corrupt_target_id"]
     return table[first + [c for c in table if c not in first]]
 

@@ -63,7 +63,8 @@ def legacy_beside(
         ours = e.interval(pairs, relative_depth(pairs[q.ours], e.n_layers), q.statistic)
         chance = Interval(np.nan, np.nan, np.nan) if other is None else _legacy_depth(e, other, q)
         shown = dict(legacy=_legacy_depth(e, old, q), ours=ours, control=chance)
-        rows.append(dict(quantity=name, definition=q.definition, statistic=q.statistic.__name__, n=int(old[q.column].notna().sum()),
+        rows.append(dict(quantity=name, definition=q.definition, statistic=q.statistic.__name__,
+            n=int(old[q.column].notna().sum()),
             **{k + end: float(v) for k, found in shown.items() for end, v in zip(("", "_low", "_high"), found)},
             better=q.better, control_n=0 if other is None else int(other[q.column].notna().sum()),
             **{f"published_{m}": _published_depth(q, m, selection) for m in ("gemma-2b", "gemma-3-12b-it")}))
@@ -81,7 +82,8 @@ def sensitivity(
     for _, pairs in release_arrival(measured(study.patches)).groupby("direction", sort=False):
         for name in "ABC": add("selection", name, pairs[pairs.battery_idx.isin(of_selection(study.triage, name))])
         for share, suffix in ((".5", ""), (".2", "_02"), (".1", "_01")): add("threshold", share, pairs, suffix)
-        without = {c: pairs[pairs.category != c] for c in pairs.category.unique()} if pairs.category.nunique() > 1 else {}
+        without = {c: pairs[pairs.category != c]
+            for c in pairs.category.unique()} if pairs.category.nunique() > 1 else {}
         order = sorted(without, key=lambda c: without[c].release_depth.mean())
         for c in dict.fromkeys(order[:1] + order[-1:]): add("without the category", c, without[c])
     return pd.DataFrame(rows)

@@ -42,7 +42,8 @@ def lens_rank(
     block = block or net.words
     for start in range(0, len(net.unembed.weight), block):
         logits = net.logits(normed, slice(start, start + block))
-        mine = target - start   # a matrix product rounds otherwise than a dot product: the target never stands above itself
+        # a matrix product rounds otherwise than a dot product: the target never stands above itself
+        mine = target - start
         inside = (mine >= 0) & (mine < logits.shape[1])
         logits[inside, mine[inside]] = float("-inf")
         if (logits.amax(-1, keepdim=True) > own).any(): above += (logits > own).sum(-1)
@@ -62,7 +63,8 @@ def lens(
 )->pd.DataFrame: # `model, battery_idx, category, run, position, layer, ld, rank`
     "Logit lens at the entity's last and the final token, on both runs; `layer` is the one just passed, -1 the embedding."
     runs = runs or pair_runs(net, pairs)
-    ids, parts, each = torch.tensor([target_ids(p) for p in pairs], device=net.device), [], torch.arange(len(pairs), device=net.device)
+    ids, parts, each = torch.tensor([target_ids(p) for p in pairs], device=net.device), [], torch.arange(len(pairs),
+        device=net.device)
     for i, run in enumerate(("clean", "corrupt")):
         rows = each + i * len(pairs)
         for position in LENS_POSITIONS:
@@ -73,9 +75,11 @@ def lens(
                 states = torch.stack([s[rows, at] for s in runs.pre], 1)
                 own = ids[:, :1].expand(-1, states.shape[1])
                 parts_of = zip(*(equal_parts(t.flatten(0, 1), 512, net.device) for t in (states, own)))
-                table["rank"] = torch.cat(on_each_core(lambda some: lens_rank(net, *some), list(parts_of), net.device)).cpu().numpy()
+                table["rank"] = torch.cat(on_each_core(lambda some: lens_rank(net, *some), list(parts_of),
+                    net.device)).cpu().numpy()
             parts.append(table.assign(run=run, position=position, layer=table.layer - 1))
     table = pd.concat(parts, ignore_index=True)
-    about = pd.DataFrame([dict(model=name, battery_idx=p.battery_idx, category=p.category) for p in pairs]).iloc[table.pop("pair")].reset_index(drop=True)
+    about = pd.DataFrame([dict(model=name, battery_idx=p.battery_idx, category=p.category)
+        for p in pairs]).iloc[table.pop("pair")].reset_index(drop=True)
     table["rank"] = (table["rank"] if "rank" in table else pd.Series(pd.NA, table.index)).astype("Int64")
     return pd.concat([about, table[["run", "position", "layer", "ld", "rank"]]], axis=1)

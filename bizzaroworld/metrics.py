@@ -108,7 +108,8 @@ def rank(
     token_id:int|Int[Tensor, "*run"], # the token to place
 )->Int[Tensor, "*run"]: # 1 is the best
     "Place of a token among all tokens of the vocabulary."
-    if logits.isnan().any(): raise ValueError("logits hold not-a-number, so no token has a rank: the run overflowed (float16 does where bfloat16 and float32 do not)")
+    if logits.isnan().any():
+        raise ValueError("logits hold not-a-number, so no token has a rank: the run overflowed (float16 does where bfloat16 and float32 do not)")
     return 1 + (logits.float() > _pick(logits, token_id)[..., None]).sum(-1)
 
 def top1(

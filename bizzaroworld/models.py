@@ -77,11 +77,13 @@ def pick_device(
 )->str:
     "The device to compute on; `auto` takes a GPU where there is one."
     if device == "auto": return "cuda" if torch.cuda.is_available() else "cpu"
-    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", str(device)): raise InputError(f"unknown device {str(device)!r}: use auto, cpu, cuda, cuda:N or mps")
+    if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", str(device)):
+        raise InputError(f"unknown device {str(device)!r}: use auto, cpu, cuda, cuda:N or mps")
     index = int(device.partition(":")[2] or 0)
     if device.startswith("cuda") and torch.cuda.device_count() <= index:
         raise InputError(f"device {device!r} is not there ({torch.cuda.device_count()} found): use auto or cpu")
-    if device == "mps" and not torch.backends.mps.is_available(): raise InputError("device 'mps' is not there: use auto or cpu")
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise InputError("device 'mps' is not there: use auto or cpu")
     return device
 
 def pick_dtype(
@@ -94,7 +96,8 @@ def pick_dtype(
     "The number format to compute in; `auto` is float32 unless a GPU runs a model that is listed otherwise."
     if dtype == "auto": dtype = spec.dtype if spec and device != "cpu" else "float32"
     if dtype not in DTYPES: raise InputError(f"unknown dtype {str(dtype)!r}: use auto, {', '.join(DTYPES)}")
-    if dtype == "float16" and model_type.startswith("gemma3"): raise InputError("dtype 'float16' overflows on Gemma 3: use bfloat16 or float32")
+    if dtype == "float16" and model_type.startswith("gemma3"):
+        raise InputError("dtype 'float16' overflows on Gemma 3: use bfloat16 or float32")
     return getattr(torch, dtype)
 
 # %% ../nbs/01_models.ipynb #c010
@@ -118,7 +121,8 @@ def wants_bos(
 
 # %% ../nbs/01_models.ipynb #t002
 # a space in front, digits, two spaces, lines, capitals, letters of two bytes and more, marks
-_SPELLED = ("The capital of France is", " Paris", "  two  spaces\n\nand\tlines \n", "in 1234567 or 3.14, don't", "iPhoneX ABC",
+_SPELLED = ("The capital of France is", " Paris", "  two  spaces\n\nand\tlines \n", "in 1234567 or 3.14, don't",
+    "iPhoneX ABC",
     "naïve café, Ärger 你好 привет 😀", "<s> </s> <unk> <|endoftext|>")
 
 def _as_saved(tokenizer, folder):
@@ -126,7 +130,8 @@ def _as_saved(tokenizer, folder):
     if not (Path(folder)/"tokenizer.json").is_file(): return tokenizer
     saved = _fetch(lambda f, **_: Tokenizer.from_file(str(Path(f)/"tokenizer.json")), folder, True)
     saved.no_truncation(); saved.no_padding()
-    def other(t): return any(t(text, add_special_tokens=False).input_ids != saved.encode(text, add_special_tokens=False).ids for text in _SPELLED)
+    def other(t): return any(t(text, add_special_tokens=False).input_ids != saved.encode(text,
+            add_special_tokens=False).ids for text in _SPELLED)
     if not other(tokenizer): return tokenizer
     tokenizer = _fetch(PreTrainedTokenizerFast.from_pretrained, folder, True)
     if other(tokenizer):
@@ -167,7 +172,8 @@ def _check_vocabulary(tokenizer, folder):
                          f"{shown(beyond[0])}: save the tokenizer that the model was trained with")
 
 # %% ../nbs/01_models.ipynb #c011
-_DATE = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro +%}"   # the date that Llama's template has where it knows none
+# the date that Llama's template has where it knows none
+_DATE = "{% macro strftime_now(form) %}26 Jul 2024{% endmacro +%}"
 
 def _chat_start(tokenizer):
     "The text before the assistant's answer, in the model's own chat template."
@@ -207,7 +213,8 @@ def is_unknown(
     text:str, # a prompt
 )->bool:
     "Whether a text holds a word that the tokenizer does not know; a BOS in front is no such word, though it may be the same token."
-    return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in tokenizer(text, add_special_tokens=False).input_ids
+    return tokenizer.unk_token_id is not None and tokenizer.unk_token_id in tokenizer(text,
+        add_special_tokens=False).input_ids
 
 # %% ../nbs/01_models.ipynb #c014
 def bos_fault(
@@ -219,13 +226,15 @@ def bos_fault(
     found = 0 if bos is None else list(ids).count(bos)
     if found < wanted: return f"BOS missing: the model wants exactly one, found {found}"
     # a template's own marks may be the same token
-    if found > wanted and not getattr(tokenizer, "chat", False): return f"BOS too often: the model wants {wanted}, found {found}"
+    if found > wanted and not getattr(tokenizer, "chat", False):
+        return f"BOS too often: the model wants {wanted}, found {found}"
     return "" if not wanted or ids[0] == bos else "BOS is not the first token"
 
 # %% ../nbs/01_models.ipynb #t007
 # how a tokenizer of bytes spells each: what prints stands for itself, the others move up
 _PRINTS = [*range(33, 127), *range(161, 173), *range(174, 256)]
-_BYTE = {chr(b): b for b in _PRINTS} | {chr(256 + i): b for i, b in enumerate(b for b in range(256) if b not in _PRINTS)}
+_BYTE = {chr(b): b for b in _PRINTS} | {chr(256 + i): b
+    for i, b in enumerate(b for b in range(256) if b not in _PRINTS)}
 
 def _read(spelling):
     "The text of a token that is spelled in bytes."
@@ -353,7 +362,8 @@ def _spec(name):
     return known_model(name) or (None if locate(name)[1] else known_model(name.partition("@")[0]))
 
 # %% ../nbs/01_models.ipynb #c022
-_PROMPTS = (("The capital of France is", "The capital of Japan is"), ("The opposite of hot is", "The opposite of big is"),
+_PROMPTS = (("The capital of France is", "The capital of Japan is"),
+    ("The opposite of hot is", "The opposite of big is"),
             ("The color of grass is", "The color of blood is"), ("the capital of france is", "the capital of japan is"))
 
 @dataclass(frozen=True)
@@ -378,7 +388,8 @@ def _test_pairs(tokenizer, vocabulary):
     for texts in _PROMPTS:
         clean, corrupt = (tuple(encode(tokenizer, t)) for t in texts)
         unknown = any(is_unknown(tokenizer, t) for t in texts)
-        if len(clean) == len(corrupt) and clean[-1] == corrupt[-1] and not unknown: pairs.append((clean, corrupt, differing_span(clean, corrupt)))
+        if len(clean) == len(corrupt) and clean[-1] == corrupt[-1] and not unknown:
+            pairs.append((clean, corrupt, differing_span(clean, corrupt)))
     rng, bos = torch.Generator().manual_seed(0), tuple(encode(tokenizer, ""))
     while len(pairs) < 2:
         low = min(vocabulary // 4, 200)   # special tokens come first in most vocabularies
@@ -423,11 +434,13 @@ def _wrap(plain, tokenizer, name, dtype, device):
     tokenizer.init_kwargs["add_bos_token"] = True   # read as "has its BOS already": the tokenizer is then kept as it is
     try:
         with quiet(offline=True):
-            bridge = TransformerBridge.boot_transformers(name, hf_model=shared_copy(plain), tokenizer=tokenizer, device=device, dtype=dtype)
+            bridge = TransformerBridge.boot_transformers(name, hf_model=shared_copy(plain), tokenizer=tokenizer,
+                device=device, dtype=dtype)
     finally:
         if known is None: del tokenizer.init_kwargs["add_bos_token"]
         else: tokenizer.init_kwargs["add_bos_token"] = known
-    if bridge.tokenizer is not tokenizer: raise SelfTestError(f"{name}: the wrapper replaced the tokenizer, and with it the BOS")
+    if bridge.tokenizer is not tokenizer:
+        raise SelfTestError(f"{name}: the wrapper replaced the tokenizer, and with it the BOS")
     vars(bridge)["plain"] = plain   # beside its modules, not one of them
     return bridge
 
@@ -481,13 +494,15 @@ def refuse_missing_site(
     "Refuse a site that a layer does not have, with the reason."
     anatomy, name = prepared_of(model).anatomy, type(model.plain).__name__
     if site == "attn_scores":
-        if not masked(anatomy, layer): raise InputError(f"layer {layer} of {name} is handed no mask: no token can be hidden from it")
+        if not masked(anatomy, layer):
+            raise InputError(f"layer {layer} of {name} is handed no mask: no token can be hidden from it")
         return
     if site not in sites_of(model, layer):
         why = "keys and values are made of one latent key, patched as k" if anatomy.latent and site == "v" else _LACKS.get(site, "")
         raise InputError(f"layer {layer} of {name} has no {site}: {why}")
     heads = anatomy.kv_heads[layer] if site in ("k", "v") else anatomy.heads
-    if head is not None and not 0 <= head < heads: raise InputError(f"layer {layer} of {name} has {heads} heads at {site}: there is no head {head}")
+    if head is not None and not 0 <= head < heads:
+        raise InputError(f"layer {layer} of {name} has {heads} heads at {site}: there is no head {head}")
 
 # %% ../nbs/01_models.ipynb #c028c
 @torch.inference_mode()
@@ -500,7 +515,8 @@ def run_final(
     got = {}
     def keep(x, hook): got["final"] = x[:, -1].clone(); return x[:0]   # no row is left for the vocabulary
     device = model.unembed.original_component.weight.device
-    model.run_with_hooks(torch.tensor([list(r) for r in rows], device=device), fwd_hooks=[*hooks, ("ln_final.hook_out", keep)])
+    model.run_with_hooks(torch.tensor([list(r) for r in rows], device=device),
+        fwd_hooks=[*hooks, ("ln_final.hook_out", keep)])
     return got["final"]
 
 # %% ../nbs/01_models.ipynb #c029
@@ -548,7 +564,8 @@ def _write_mid(layer, positions, source, rows):
         x, at = x.clone(), slice(None) if positions is None else positions
         x[rows, at] = source.to(x)[at] + box.pop("mlp")[rows, at]
         return x
-    return [(hook_name("resid_mid", layer), branch), (hook_name("mlp_out", layer), keep), (hook_name("resid_post", layer), skip)]
+    return [(hook_name("resid_mid", layer), branch), (hook_name("mlp_out", layer), keep),
+        (hook_name("resid_post", layer), skip)]
 
 # %% ../nbs/01_models.ipynb #c035
 def writer(
@@ -609,9 +626,11 @@ class _Probe:
 @torch.inference_mode()
 def _probe(model, clean, corrupt, span):
     "A pair with its activations, read at the vocabulary rows that tell its two runs apart best."
-    a, b = (model(torch.tensor([ids], device=model.unembed.original_component.weight.device))[0, -1].float() for ids in (clean, corrupt))
+    a, b = (model(torch.tensor([ids], device=model.unembed.original_component.weight.device))[0, -1].float()
+        for ids in (clean, corrupt))
     ids = [int((a - b).argmax()), int((a - b).argmin())]
-    return _Probe(model, tuple(clean), tuple(corrupt), tuple(span), read_sites(model, clean), read_sites(model, corrupt), ids)
+    return _Probe(model, tuple(clean), tuple(corrupt), tuple(span), read_sites(model, clean),
+        read_sites(model, corrupt), ids)
 
 # %% ../nbs/01_models.ipynb #c040
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.05, torch.float16: 0.02}
@@ -620,7 +639,8 @@ def _check_bos(probes, tolerance):
     "7: the tokenizer gives exactly one BOS where the model wants it, none where it does not."
     tokenizer, kind = probes[0].model.tokenizer, probes[0].model.original_model.config.model_type
     wanted = wants_bos(tokenizer, model_type=kind, bos=getattr(tokenizer, "bos", "auto"))
-    if wanted != getattr(tokenizer, "wants_bos", wanted): return 1, 0, f"BOS {'missing' if wanted else 'too often'}: a {kind} model wants {int(wanted)}"
+    if wanted != getattr(tokenizer, "wants_bos", wanted):
+        return 1, 0, f"BOS {'missing' if wanted else 'too often'}: a {kind} model wants {int(wanted)}"
     faults = [(text, bos_fault(tokenizer, encode(tokenizer, text))) for text in _PROMPTS[0]]
     text, fault = max(faults, key=lambda f: len(f[1]))
     return int(bool(fault)), 0, f"{fault} in {text!r}"
@@ -670,7 +690,8 @@ def _check_fires(probes, tolerance):
     "9: every hook fires once in a forward pass and is gone after it."
     p, fired = probes[0], {}
     def count(x, hook): fired[hook.name] = fired.get(hook.name, 0) + 1
-    names = [hook_name(s, l) for l in p.levels for s in [*sites_of(p.model, l), *["attn_scores"] * masked(p.anatomy, l)]]
+    names = [hook_name(s, l) for l in p.levels for s in [*sites_of(p.model, l),
+        *["attn_scores"] * masked(p.anatomy, l)]]
     before = p.lds([]); run_final(p.model, [p.clean], [(n, count) for n in names])
     wrong = [f"{n} fired {k} times" for n, k in fired.items() if k != 1]
     if len(fired) != len(set(names)): wrong.append(f"{len(set(names)) - len(fired)} hooks never fired")
@@ -700,10 +721,13 @@ def _named(p, site, layer, goal, tolerance):
     "Name the fault of a write at all positions of one layer that should have had the effect `goal`."
     source = p.other if goal else p.own
     for other in (layer - 1, layer + 1):
-        if (site, other) in source and abs(float(p.effects([(site, layer, None, source[site, other])])) - goal) <= tolerance:
+        if (site, other) in source and abs(float(p.effects([(site, layer, None,
+                source[site, other])])) - goal) <= tolerance:
             return f"hook off by one layer: {site} written at layer {layer} lands on layer {other}"
-    effect, mlp = p.effects([(site, layer, None, source[site, layer]), ("mlp_out", layer, None, source["mlp_out", layer])]).tolist()
-    if site == "resid_mid" and abs(effect - mlp) <= tolerance: return f"resid_mid written at layer {layer} moves only the MLP branch"
+    effect, mlp = p.effects([(site, layer, None, source[site, layer]),
+        ("mlp_out", layer, None, source["mlp_out", layer])]).tolist()
+    if site == "resid_mid" and abs(effect - mlp) <= tolerance:
+        return f"resid_mid written at layer {layer} moves only the MLP branch"
     return f"{site} written at all positions of layer {layer} has effect {effect:.3f}, not {goal}"
 
 # %% ../nbs/01_models.ipynb #c047
@@ -711,10 +735,12 @@ def _check_self(probes, tolerance):
     "1: writing back what was there changes nothing."
     worst, message = 0, ""
     for p in probes:
-        rows = [[(s, l, None, p.own[s, l]) for l in p.levels if (s, l) in p.own] for s in p.anatomy.sites]   # all layers of a site at once
+        # all layers of a site at once
+        rows = [[(s, l, None, p.own[s, l]) for l in p.levels if (s, l) in p.own] for s in p.anatomy.sites]
         off = p.effects(rows).abs().nan_to_num(nan=float("inf"))
         row = rows[int(off.argmax())]
-        if float(off.max()) > tolerance: return float(off.max()), tolerance, _named(p, *row[int(p.effects(row).abs().argmax())][:2], 0, tolerance)
+        if float(off.max()) > tolerance:
+            return float(off.max()), tolerance, _named(p, *row[int(p.effects(row).abs().argmax())][:2], 0, tolerance)
         worst = max(worst, float(off.max()))
     return worst, tolerance, message
 
@@ -722,9 +748,11 @@ def _check_full(probes, tolerance):
     "2: a residual stream of the other run, at all positions of a layer, gives the other run."
     worst, message = 0, ""
     for p in probes:
-        patches = [(s, l, None, p.other[s, l]) for s in ("resid_pre", "resid_mid", "resid_post") for l in p.levels if (s, l) in p.other]
+        patches = [(s, l, None, p.other[s, l]) for s in ("resid_pre", "resid_mid", "resid_post") for l in p.levels
+            if (s, l) in p.other]
         off = (p.effects(patches) - 1).abs().nan_to_num(nan=float("inf"))
-        if float(off.max()) > tolerance: return float(off.max()), tolerance, _named(p, *patches[int(off.argmax())][:2], 1, tolerance)
+        if float(off.max()) > tolerance:
+            return float(off.max()), tolerance, _named(p, *patches[int(off.argmax())][:2], 1, tolerance)
         worst = max(worst, float(off.max()))
     return worst, tolerance, message
 
@@ -749,8 +777,10 @@ def _check_same(probes, tolerance):
     for p, at in zip(probes, (probes[0].span[1] - 1, len(probes[-1].clean) - 1)):
         def three(l):
             mid = "resid_mid" in p.anatomy.sites and not p.anatomy.own and not p.anatomy.blocks[l].more
-            return [(s, k) for s, k in (("resid_mid", l), ("resid_post", l), ("resid_pre", l + 1)) if (s, k) in p.other and (mid or s != "resid_mid")]
-        rows = [[(s, k, [at], p.other[s, k]) for s, k in three(l)] for l in p.levels]   # after the last layer comes none
+            return [(s, k) for s, k in (("resid_mid", l), ("resid_post", l), ("resid_pre", l + 1))
+                if (s, k) in p.other and (mid or s != "resid_mid")]
+        # after the last layer comes none
+        rows = [[(s, k, [at], p.other[s, k]) for s, k in three(l)] for l in p.levels]
         off = p.effects([patch for row in rows for patch in row]).split([len(row) for row in rows])
         apart = torch.stack([o.max() - o.min() for o in off])
         layer = int(apart.argmax())
@@ -772,7 +802,8 @@ def _inside(p):
     "Patches inside attention: of one head at each layer, and a knock-out."
     for l in p.levels:
         for s, at in (("q", [len(p.clean) - 1]), ("k", range(*p.span)), ("v", range(*p.span))):
-            if (s, l) in p.other: yield s, l, at, p.other[s, l], (p.anatomy.heads if s == "q" else p.anatomy.kv_heads[l]) - 1
+            if (s, l) in p.other:
+                yield s, l, at, p.other[s, l], (p.anatomy.heads if s == "q" else p.anatomy.kv_heads[l]) - 1
         if masked(p.anatomy, l): yield "attn_scores", l, range(*p.span), None
 
 def _check_inside(probes, tolerance):
@@ -782,16 +813,20 @@ def _check_inside(probes, tolerance):
     patches = [list(_inside(probe)) for probe in (p, plain)]
     off = (p.effects(patches[0]) - plain.effects(patches[1])).abs().nan_to_num(nan=float("inf"))
     site, layer = patches[0][int(off.argmax())][:2]
-    exact = 1e-4 if tolerance == 1e-3 else tolerance   # one head's query moves little: in float32 only rounding may differ
+    # one head's query moves little: in float32 only rounding may differ
+    exact = 1e-4 if tolerance == 1e-3 else tolerance
     return float(off.max()), exact, f"{site} written at layer {layer} does not do what it does in the plain model"
 
 # %% ../nbs/01_models.ipynb #c050
 _CHECKS = ((7, "exactly one BOS where the model wants it", _check_bos), (6, "all values are finite", _check_finite),
-    (8, "logits are the plain model's", _check_plain), (8, "states are the plain model's, layer by layer", _check_states),
+    (8, "logits are the plain model's", _check_plain), (8, "states are the plain model's, layer by layer",
+        _check_states),
     (9, "each hook fires once, none is left behind", _check_fires), (4, "the sites add up", _check_sums),
-    (1, "a run's own activation changes nothing", _check_self), (2, "all positions of a layer give the other run", _check_full),
+    (1, "a run's own activation changes nothing", _check_self),
+        (2, "all positions of a layer give the other run", _check_full),
     (5, "layer 0: the entity moves everything, the last token nothing", _check_entity),
-    (3, "resid_mid, resid_post and the next resid_pre are one", _check_same), (10, "some patch moves something", _check_moves),
+    (3, "resid_mid, resid_post and the next resid_pre are one", _check_same),
+        (10, "some patch moves something", _check_moves),
     (9, "hooks inside attention do what plain hooks do", _check_inside))
 
 _OWN = "each layer is handed something of the token's own, past the stream"
@@ -803,7 +838,8 @@ def _note(model, check):
     if check is _check_entity and anatomy.own: return f"the last token only: {_OWN}"
     if check is _check_inside and not bridge: return "not applicable: these are plain hooks"
     if check is _check_sums and not anatomy.additive: return "up to resid_mid: the layer does more to the sum"
-    if check is _check_same and "resid_mid" not in anatomy.sites: return "without resid_mid: attention and MLP read the same stream"
+    if check is _check_same and "resid_mid" not in anatomy.sites:
+        return "without resid_mid: attention and MLP read the same stream"
     if check is _check_same and anatomy.own: return f"without resid_mid: {_OWN}"
     return ""
 
@@ -836,10 +872,12 @@ def _named_model(model, about, check):
 def _through_bridge(wrap, kind, about, check):
     "The model through TransformerLens's bridge; or None, and why it cannot be used."
     about = {**about, "reference_by": "TransformerLens's bridge", "reference_why": ""}
-    if about["prepared"].anatomy.latent: return None, f"keys and values of {kind} are made of one latent key, which TransformerLens has no hook for"
+    if about["prepared"].anatomy.latent:
+        return None, f"keys and values of {kind} are made of one latent key, which TransformerLens has no hook for"
     try:
         bridge = _named_model(wrap(), about, False)
-        lacks = [n for l in range(bridge.cfg.n_layers) for n in (hook_name(s, l) for s in sites_of(bridge, l)) if n not in bridge.hook_dict]
+        lacks = [n for l in range(bridge.cfg.n_layers) for n in (hook_name(s, l) for s in sites_of(bridge, l))
+            if n not in bridge.hook_dict]
         if lacks: return None, f"TransformerLens's bridge of {kind} has no {lacks[0]}"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")   # it warns of hooks that do nothing; check 9 finds them
@@ -854,9 +892,12 @@ def _through_bridge(wrap, kind, about, check):
 def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check):
     "A model that can be patched: through the bridge where it passes the self-tests, else by hooks on its own modules."
     about = {**about, "plain": plain, "prepared": prepared}
-    bridge, why = _through_bridge(lambda: _wrap(plain, tokenizer, folder, dtype, device), type(plain).__name__, about, check)
+    bridge, why = _through_bridge(lambda: _wrap(plain, tokenizer, folder, dtype, device), type(plain).__name__, about,
+        check)
     if bridge is not None: return bridge
-    try: return _named_model(Hooked(plain, tokenizer, prepared), {**about, "reference_by": "module hooks", "reference_why": why}, check)
+    try:
+        return _named_model(Hooked(plain, tokenizer, prepared),
+            {**about, "reference_by": "module hooks", "reference_why": why}, check)
     except SelfTestError as e:
         if e.number in (6, 7): raise
         raise unknown(plain, f"check {e.number} fails on its own modules, too: {e.fault}") from e

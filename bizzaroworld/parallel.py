@@ -45,7 +45,8 @@ def on_each_core(
             with torch.inference_mode(inference): return function(job)
         except BaseException as e: failed.append(e); stopped.set(); raise
     try: return list(pool.map(alone, jobs))
-    except BaseException as e: raise (failed or [e])[0]   # what came first, not what the others said when they were stopped
+    # what came first, not what the others said when they were stopped
+    except BaseException as e: raise (failed or [e])[0]
     finally:
         stopped.set(); pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores)

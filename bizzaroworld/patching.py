@@ -31,12 +31,14 @@ class Patch:
     window:int=1 # an odd number of layers that are patched together, cut off at the ends of the model
 
     def __post_init__(self):
-        if self.site not in SITES + ROUTES: raise InputError(f"unknown site {self.site!r}: use one of {', '.join(SITES + ROUTES)}")
+        if self.site not in SITES + ROUTES:
+            raise InputError(f"unknown site {self.site!r}: use one of {', '.join(SITES + ROUTES)}")
         if self.position not in POSITIONS and not isinstance(self.position, int):
             raise InputError(f"unknown position {self.position!r}: use one of {', '.join(POSITIONS)} or a token index")
         if (self.head is not None) != (self.site in OF_A_HEAD):
             raise InputError(f"site {self.site!r} with head {self.head}: name a head with {', '.join(OF_A_HEAD)} and only there")
-        if self.window < 1 or self.window % 2 == 0: raise InputError(f"window {self.window}: use an odd number of layers")
+        if self.window < 1 or self.window % 2 == 0:
+            raise InputError(f"window {self.window}: use an odd number of layers")
         if self.window > 1 and self.site not in IN_WINDOWS:
             raise InputError(f"window {self.window} at site {self.site!r}: windows are for {', '.join(IN_WINDOWS)}")
 
@@ -52,11 +54,13 @@ def token_indices(
     "The token indices that a position means in this pair."
     start, stop = pair.entity_span
     if isinstance(position, int):
-        if not 0 <= position < pair.n_tokens: raise InputError(f"token index {position} in a prompt of {pair.n_tokens} tokens: use 0 to {pair.n_tokens - 1}")
+        if not 0 <= position < pair.n_tokens:
+            raise InputError(f"token index {position} in a prompt of {pair.n_tokens} tokens: use 0 to {pair.n_tokens - 1}")
         return (position,)
     between = range(stop, pair.n_tokens - 1)
     elsewhere = between[len(between) // 2] if between else max(start - 1, 0)
-    return {"entity": tuple(range(start, stop)), "entity_last": (stop - 1,), "final": (pair.n_tokens - 1,), "elsewhere": (elsewhere,)}[position]
+    return {"entity": tuple(range(start, stop)), "entity_last": (stop - 1,), "final": (pair.n_tokens - 1,),
+        "elsewhere": (elsewhere,)}[position]
 
 # %% ../nbs/04_patching.ipynb #c014
 def target_ids(pair:Pair)->list[int]: # clean, corrupt
@@ -117,7 +121,8 @@ def hooks_of(
     site = "attn_scores" if patch.site == "knockout" else patch.site
     for l in layers: refuse_missing_site(model, site, l, patch.head)
     if patch.site == "knockout": return [(hook_name(site, l), hide(tokens, rows)) for l in layers]
-    return [hook for l in layers for hook in writer(model, site, l, tokens, source[(site, l)], head=patch.head, rows=rows)]
+    return [hook for l in layers for hook in writer(model, site, l, tokens, source[(site, l)], head=patch.head,
+        rows=rows)]
 
 # %% ../nbs/04_patching.ipynb #c024
 def patch_one(
@@ -180,4 +185,5 @@ def self_patched(
     own, ids = read_sites(model, pair.clean_tokens), target_ids(pair)
     base, layers = hooked_ld(model, pair.clean_tokens, ids), range(model.cfg.n_layers) if layers is None else layers
     places = [(s, l) for l in layers for s in SITES[:-1] if s in sites_of(model, l)]
-    return max(abs(hooked_ld(model, pair.clean_tokens, ids, writer(model, s, l, token_indices("entity", pair), own[s, l])) - base) for s, l in places)
+    return max(abs(hooked_ld(model, pair.clean_tokens, ids,
+        writer(model, s, l, token_indices("entity", pair), own[s, l])) - base) for s, l in places)

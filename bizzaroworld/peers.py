@@ -25,7 +25,8 @@ def sample_patches(
     "A small sample of the study's patches that every library can express."
     at = sorted({round(i * (n_layers - 1) / max(1, z_layers - 1)) for i in range(z_layers)})
     where = ("entity_last", "final")
-    return [Patch("resid_pre", l, p) for l in range(n_layers) for p in where] + [Patch("z", l, p, h) for l in at for h in range(n_heads) for p in where]
+    return [Patch("resid_pre", l, p) for l in range(n_layers) for p in where] + [Patch("z", l, p, h) for l in at
+        for h in range(n_heads) for p in where]
 
 # %% ../nbs/06c_peers.ipynb #c007
 def make_job(
@@ -82,7 +83,8 @@ def with_interchange(job):
         for layer in sorted({p[1] for p in patches if p[0] == "resid_pre"}):
             mine, name = [p for p in patches if p[:2] == ("resid_pre", layer)], f"blocks.{layer}.hook_resid_pre"
             where = torch.tensor([p[2] for p in mine])
-            logits = intervened_logits(model, name, lambda there, given: given, base.repeat(len(mine), 1), cache[name][0, where], read, positions=where)
+            logits = intervened_logits(model, name, lambda there, given: given, base.repeat(len(mine), 1),
+                cache[name][0, where], read, positions=where)
             found.update(zip(mine, largest_difference(logits, (0, 1)).tolist()))
         return [found.get(p) for p in patches]
     return call
@@ -91,9 +93,11 @@ def with_interchange(job):
 def plain(job):
     "The plain model of a job, and the activations of its giving run: `(site, layer)` -> `[token, d]`."
     place, local = locate(job["model"])
-    model = _plain_model(place, local, _fetch(AutoConfig.from_pretrained, place, local), getattr(torch, job["dtype"]), job["device"])
+    model = _plain_model(place, local, _fetch(AutoConfig.from_pretrained, place, local), getattr(torch, job["dtype"]),
+        job["device"])
     got, hooks = {}, []
-    def keep(key): return lambda module, args, kwargs: got.__setitem__(key, (args[0] if args else kwargs["hidden_states"])[0].clone())
+    def keep(key): return lambda module, args, kwargs: got.__setitem__(key,
+            (args[0] if args else kwargs["hidden_states"])[0].clone())
     for l, layer in enumerate(model.model.layers):
         for site, module in (("resid_pre", layer), ("z", layer.self_attn.o_proj)):
             hooks.append(module.register_forward_pre_hook(keep((site, l)), with_kwargs=True))
@@ -118,7 +122,9 @@ def with_nnsight(job, batch=1):
                     with tracer.invoke(base):
                         block = traced.model.layers[layer]
                         if site == "resid_pre": block.input[:, token] = source[site, layer][token]
-                        else: block.self_attn.o_proj.input[:, token, head * d:(head + 1) * d] = source[site, layer][token, head * d:(head + 1) * d]
+                        else:
+                            block.self_attn.o_proj.input[:, token, head * d:(head
+                                + 1) * d] = source[site, layer][token, head * d:(head + 1) * d]
                         got.append(traced.lm_head.output[:, -1, ids])
             found += [float(largest_difference(g[0], (0, 1))) for g in got]
         return found
@@ -135,19 +141,24 @@ def with_pyvene(job):
     base, d = {"input_ids": torch.tensor([job["base"]], device=job["device"])}, model.model.layers[0].self_attn.head_dim
     def one(patch):
         site, layer, token, head = patch
-        part, unit, at = ("block_input", "pos", [[[token]]]) if site == "resid_pre" else ("head_attention_value_output", "h.pos", [[[[head]], [[token]]]])
-        config = pyvene.IntervenableConfig([pyvene.RepresentationConfig(layer, part, unit, 1)], intervention_types=pyvene.VanillaIntervention)
+        part, unit, at = ("block_input", "pos",
+            [[[token]]]) if site == "resid_pre" else ("head_attention_value_output", "h.pos", [[[[head]], [[token]]]])
+        config = pyvene.IntervenableConfig([pyvene.RepresentationConfig(layer, part, unit, 1)],
+            intervention_types=pyvene.VanillaIntervention)
         given = source[site, layer][token]
         given = given[None, None] if site == "resid_pre" else given[head * d:(head + 1) * d][None, None, None]
         wrapped = pyvene.IntervenableModel(config, model=model)
-        _, out = wrapped(base=base, source_representations={next(iter(wrapped.interventions)): given}, unit_locations={"sources->base": (None, at)})
+        _, out = wrapped(base=base, source_representations={next(iter(wrapped.interventions)): given},
+            unit_locations={"sources->base": (None, at)})
         return float(largest_difference(out.logits[0, -1], job["ids"]))
     return lambda patches: [one(p) for p in patches]
 
 # %% ../nbs/06c_peers.ipynb #c018
 BATCH = 16
-PEERS = {"TransformerLens patching": ("transformer-lens", with_patching), "TransformerLens interchange": ("transformer-lens", with_interchange),
-    "nnsight, one by one": ("nnsight", with_nnsight), f"nnsight, {BATCH} invokes": ("nnsight", lambda job: with_nnsight(job, BATCH)),
+PEERS = {"TransformerLens patching": ("transformer-lens", with_patching),
+    "TransformerLens interchange": ("transformer-lens", with_interchange),
+    "nnsight, one by one": ("nnsight", with_nnsight), f"nnsight, {BATCH} invokes": ("nnsight",
+        lambda job: with_nnsight(job, BATCH)),
     "pyvene": ("pyvene", with_pyvene)}
 
 def peer_worker():
@@ -191,11 +202,13 @@ def run_peers(
     rows = []
     for name in names:
         version = installed(PEERS[name][0])
-        row = dict(peer=name, package=PEERS[name][0], version=version, status="not installed", patches=0, seconds_per_patch=None, max_abs_difference=None)
+        row = dict(peer=name, package=PEERS[name][0], version=version, status="not installed", patches=0,
+            seconds_per_patch=None, max_abs_difference=None)
         rows.append(row)
         if version is None: continue
         try: found = in_process("peers", {**job, "peer": name})
         except RuntimeError as e: row["status"] = f"does not run with these versions: {e}"; continue
         off = [gap(a, float(b)) for a, b in zip(found["ld"], ld) if a is not None]
-        row.update(status="ran", patches=len(off), seconds_per_patch=found["seconds"] / len(off), max_abs_difference=max(off))
+        row.update(status="ran", patches=len(off), seconds_per_patch=found["seconds"] / len(off),
+            max_abs_difference=max(off))
     return pd.DataFrame(rows)

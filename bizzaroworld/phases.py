@@ -62,7 +62,8 @@ def _for_good(
 def _finite(effects):
     "The curves as an array, refused if anything in them is not a number."
     array = np.asarray(effects, dtype=float)
-    if array.ndim != 2 or not array.size: raise InputError(f"curves are a table of pair × layer, this has the shape {array.shape}")
+    if array.ndim != 2 or not array.size:
+        raise InputError(f"curves are a table of pair × layer, this has the shape {array.shape}")
     if not np.isfinite(array).all():
         pair = pd.DataFrame(effects).index[np.argwhere(~np.isfinite(array))[0][0]]
         raise ValueError(f"pair {pair} has an effect that is not a number: leave the pair out, or run it in a dtype that does not overflow")
@@ -100,12 +101,15 @@ def relative_depth(layer, n_layers:int):
 def _release_arrival(patches, direction):
     "The rows of one direction."
     entity, final = both_curves(patches, direction=direction)
-    rows = pd.DataFrame(dict(category=categories(patches, entity.index), direction=direction, n_layers=entity.shape[1]), index=entity.index)
+    rows = pd.DataFrame(dict(category=categories(patches, entity.index), direction=direction,
+        n_layers=entity.shape[1]), index=entity.index)
     for suffix, threshold in (("", .5), ("_01", .1), ("_02", .2)):
-        rows["release" + suffix], rows["arrival" + suffix] = release(entity, threshold=threshold), arrival(final, threshold=threshold)
+        rows["release" + suffix], rows["arrival" + suffix] = release(entity, threshold=threshold), arrival(final,
+            threshold=threshold)
     steps = -np.diff(own_share(entity).to_numpy(), append=0)            # behind the last block nothing is left
     rows["handover"], rows["handover_share"] = steps.argmax(1), steps.max(1)
-    for quantity in ("release", "arrival", "handover"): rows[quantity + "_depth"] = relative_depth(rows[quantity], entity.shape[1])
+    for quantity in ("release", "arrival", "handover"):
+        rows[quantity + "_depth"] = relative_depth(rows[quantity], entity.shape[1])
     return rows.reset_index()
 
 # %% ../nbs/08_phases.ipynb #c022
@@ -127,8 +131,10 @@ def legacy(
     entity, final = both_curves(patches, value="delta")
     e, f, half = entity.to_numpy(), final.to_numpy(), max(entity.shape[1] // 2, 1)
     runs = patches.drop_duplicates("battery_idx").set_index("battery_idx").loc[entity.index]
-    return pd.DataFrame(dict(category=runs.category, ld_clean=runs.ld_clean, total_swing=runs.ld_clean - runs.ld_corrupt,
-        release_legacy=_first(np.abs(e) < 2), drop=_first(np.abs(e) < .2 * np.abs(e[:, :1])), max_damage_layer=e.argmin(1),
+    return pd.DataFrame(dict(category=runs.category, ld_clean=runs.ld_clean,
+        total_swing=runs.ld_clean - runs.ld_corrupt,
+        release_legacy=_first(np.abs(e) < 2), drop=_first(np.abs(e) < .2 * np.abs(e[:, :1])),
+            max_damage_layer=e.argmin(1),
         early_mean=e[:, :half].mean(1), late_mean=e[:, min(half, e.shape[1] - 1):].mean(1),
         onset=_first(f < -5), worst=f.argmin(1), damage=f.min(1)), index=entity.index).reset_index()
 
@@ -171,7 +177,8 @@ def phase_table(
     for direction in directions(patches):
         entity, final = both_curves(patches, direction=direction)
         values, n = np.stack([own_share(entity), final], -1), entity.shape[1]
-        found = cluster_bootstrap(values, categories(patches, entity.index), statistic=_phases(share), draws=draws, seed=seed)
+        found = cluster_bootstrap(values, categories(patches, entity.index), statistic=_phases(share), draws=draws,
+            seed=seed)
         columns = dict(direction=direction, phase=["storage", "routing", "readout"], n_layers=n)
         for k, name in enumerate(("first", "last", "layers")):
             for end, part in zip(("", "_low", "_high"), found):
@@ -179,7 +186,8 @@ def phase_table(
                 columns[name + end] = (pd.array(part[:, k].round(), dtype="Int64") if np.isnan(part[:, k]).any()
                     else part[:, k].round().astype(int))
         columns |= {
-            f"{name}_depth{end}": relative_depth(pd.Series(columns[name + end]).astype("Float64").to_numpy(float, na_value=np.nan), n)
+            f"{name}_depth{end}": relative_depth(pd.Series(columns[name + end]).astype("Float64").to_numpy(float,
+                na_value=np.nan), n)
             for name in ("first", "last") for end in ("", "_low", "_high")}
         tables.append(pd.DataFrame(columns))
     return pd.concat(tables, ignore_index=True)

@@ -70,7 +70,8 @@ def plain_parts(
     found, layers = {}, list(twin.get_submodule(anatomy.where))
     def take(part, level, x, scale=1.0): found[part, level] = x.reshape(len(prompt), -1).float() * scale
     def given(level): return lambda m, args, kwargs: take("pre", level, hidden_of(args, kwargs))
-    def out(part, level, scale=1.0): return lambda m, args, y: take(part, level, y[0] if isinstance(y, tuple) else y, scale)
+    def out(part, level, scale=1.0): return lambda m, args, y: take(part, level, y[0] if isinstance(y, tuple) else y,
+            scale)
     handles = [layers[-1].register_forward_hook(out("pre", len(layers)))]
     for l, (layer, block) in enumerate(zip(layers, anatomy.blocks)):
         handles += [layer.register_forward_pre_hook(given(l), with_kwargs=True),
@@ -100,7 +101,8 @@ def first_fault(
         if off["attn", l] > least: return f"attention of layer {l} differs by {off['attn', l]:.2g} of its length"
         added = _off(ours["pre", l + 1], ours["pre", l] + ours["attn", l] + ours["mlp", l])
         summed = off["mlp", l] <= least or net.blocks[l].additive and least < added < math.inf
-        if off["mlp", l] > least and not summed: return f"the MLP of layer {l} differs by {off['mlp', l]:.2g} of its length"
+        if off["mlp", l] > least and not summed:
+            return f"the MLP of layer {l} differs by {off['mlp', l]:.2g} of its length"
         if off["pre", l + 1] > least: return f"the sum of layer {l} differs by {off['pre', l + 1]:.2g} of its length"
     return "all layers agree, and the final norm or the unembedding differs"
 
@@ -117,11 +119,13 @@ def refuse_unfinite(
         for run, prompt in (("clean", pair.clean_tokens), ("corrupt", pair.corrupt_tokens)):
             if prompt not in bad: continue
             parts = plain_parts(twin, net.anatomy, prompt)
-            order = [(part, l) for l in range(len(net.layers) + 1) for part in ("pre", "attn", "mlp") if (part, l) in parts]
+            order = [(part, l) for l in range(len(net.layers) + 1) for part in ("pre", "attn", "mlp")
+                if (part, l) in parts]
             first = next(((part, l) for part, l in order if not parts[part, l].isfinite().all()), None)
             names = dict(pre="the residual stream before", attn="attention of", mlp="the MLP of")
             where = "the readout" if first is None else f"{names[first[0]]} layer {first[1]}"
-            cure = dict(float16="use bfloat16 or float32", bfloat16="use float32").get(str(net.dtype)[6:], "its weights do not give numbers here")
+            cure = dict(float16="use bfloat16 or float32", bfloat16="use float32").get(str(net.dtype)[6:],
+                "its weights do not give numbers here")
             raise OverflowError(f"the {run} run of pair {pair.battery_idx} overflows in {where}: {cure}; nothing was written")
 
 # %% ../nbs/05g_proof.ipynb #n018
@@ -130,7 +134,8 @@ ENOUGH = 32   # patches in a proof
 def _hidden(net, levels, window):
     "Layers in whose window tokens can be hidden."
     return [Patch("knockout", l, "entity", window=window) for l in levels
-            if all(masked(net.anatomy, k) for k in Patch("knockout", l, "entity", window=window).layers(len(net.layers)))]
+            if all(masked(net.anatomy, k) for k in Patch("knockout", l, "entity",
+                    window=window).layers(len(net.layers)))]
 
 def proof_patches(
     net:Network, # the model
@@ -139,9 +144,11 @@ def proof_patches(
     "One patch of each kind that the model has."
     levels, heads, sites = len(net.layers), net.heads, net.anatomy.sites
     places = [(l, p) for l in sorted({0, levels // 2, levels - 1}) for p in ("entity", "final")]
-    some = [Patch(site, l, p, draw.randrange(heads) if site == "z" else None) for site in SITES if site in sites for l, p in places]
+    some = [Patch(site, l, p, draw.randrange(heads) if site == "z" else None) for site in SITES if site in sites
+        for l, p in places]
     if "q" in sites: some += [Patch("q", l, "final", draw.randrange(heads)) for l in (0, levels - 1)]
-    own = sorted((l for l in range(levels) if net.kv_heads[l]), key=lambda l: abs(l - levels // 2))[:1]   # not every layer has keys of its own
+    # not every layer has keys of its own
+    own = sorted((l for l in range(levels) if net.kv_heads[l]), key=lambda l: abs(l - levels // 2))[:1]
     some += [Patch(site, l, "entity", draw.randrange(net.kv_heads[l])) for l in own for site in "kv" if site in sites]
     return some + _hidden(net, [levels // 2], 3) + _hidden(net, [levels - 1], 1)
 

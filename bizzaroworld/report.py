@@ -43,7 +43,8 @@ def last_error(
     text = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(text)).strip()
     named = [m.start() for m in re.finditer(r"(?m)^[\w.]*(?:Error|Exception|Exit|Interrupt)\b.*", text)]
     text = text[named[-1]:] if named else "".join(text.splitlines()[-1:])
-    text = re.sub(r"""(?<![\w./])/(?!/)(?:[^\s/:'"]+/)+""", "", text.replace(f"{workplace()}/", "").replace(f"{book()}/", ""))
+    text = re.sub(r"""(?<![\w./])/(?!/)(?:[^\s/:'"]+/)+""", "",
+        text.replace(f"{workplace()}/", "").replace(f"{book()}/", ""))
     return textwrap.shorten(visible(text), 300, placeholder=" …")
 
 # %% ../nbs/11_report.ipynb #c014
@@ -74,7 +75,8 @@ def run_notebook(
     return out
 
 # %% ../nbs/11_report.ipynb #c046
-TOLD = ("model", "selection", "seed", "dtype", "device")   # what a page may be told of its study, beside how its prompts were encoded
+# what a page may be told of its study, beside how its prompts were encoded
+TOLD = ("model", "selection", "seed", "dtype", "device")
 
 def declared(
     notebook:str, # below `book()`
@@ -93,9 +95,11 @@ def report_jobs(
     for folder in finished(results):
         run = read_run(folder)
         told = {**{k: run[k] for k in TOLD}, **prompt_options(run)}
-        jobs += [(n, executed/page_file(Path(n).name, folder.name), dict(results=str(folder), **{k: v for k, v in told.items() if k in keys}))
+        jobs += [(n, executed/page_file(Path(n).name, folder.name),
+            dict(results=str(folder), **{k: v for k, v in told.items() if k in keys}))
                  for n, keys in known.items()]
-    return jobs + [(n, executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n, f in found.items() if f["page"] == "all"]
+    return jobs + [(n, executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n, f in found.items()
+        if f["page"] == "all"]
 
 def workers_and_threads(
     jobs:list, # from `report_jobs`
@@ -221,7 +225,8 @@ def run_report(
     if not failed: return index
     reasons = "; ".join(f"{Path(name).stem} ({why})" for name, why in failed.items())
     raise RuntimeError(textwrap.shorten(
-        f"{count_of(len(failed), 'page')} could not be made, and each says why in {site}: {reasons}", 450, placeholder=" …"))
+        f"{count_of(len(failed), 'page')} could not be made, and each says why in {site}: {reasons}", 450,
+            placeholder=" …"))
 
 # %% ../nbs/11_report.ipynb #c044c
 def render_site(

@@ -19,7 +19,8 @@ from .selection import KEY, shared_battery
 # %% ../nbs/06a_results.ipynb #n008
 NEEDED = ("triage.csv", "patches.parquet", "battery.csv", "dropped.csv", "notes.csv")   # in every study
 FILES = tuple(schema.TABLES)
-BESIDE = tuple(n.removesuffix(".parquet") for n in FILES if n.endswith(".parquet") and n not in NEEDED)   # what is measured beside the patches
+# what is measured beside the patches
+BESIDE = tuple(n.removesuffix(".parquet") for n in FILES if n.endswith(".parquet") and n not in NEEDED)
 
 @dataclass(frozen=True)
 class Study:
@@ -211,16 +212,22 @@ def study_by_hand(
     each = patches.drop_duplicates("battery_idx").sort_values("battery_idx", ignore_index=True)
     letter = [chr(65 + i % 26) for i in range(len(each))]
     triage = pd.DataFrame(dict(
-        rank=range(1, len(each) + 1), battery_idx=each.battery_idx, category=each.category, total_swing=each.ld_clean - each.ld_corrupt,
+        rank=range(1, len(each) + 1), battery_idx=each.battery_idx, category=each.category,
+            total_swing=each.ld_clean - each.ld_corrupt,
         ld_clean=each.ld_clean, ld_corrupt=each.ld_corrupt, p_clean_target_on_clean=.5, p_corrupt_target_on_corrupt=.5,
-        clean_prompt=[f"The capital of {c} is" for c in letter], corrupt_prompt=[f"The capital of {c.lower()} is" for c in letter],
-        clean_target=[f" {c}1" for c in letter], corrupt_target=[f" {c}2" for c in letter], clean_target_id=1, corrupt_target_id=2,
+        clean_prompt=[f"The capital of {c} is" for c in letter],
+            corrupt_prompt=[f"The capital of {c.lower()} is" for c in letter],
+        clean_target=[f" {c}1" for c in letter], corrupt_target=[f" {c}2" for c in letter], clean_target_id=1,
+            corrupt_target_id=2,
         n_tokens=5, entity_start=3, entity_stop=4, rank_clean_target_on_clean=1, rank_corrupt_target_on_corrupt=1,
         clean_tokens=[json.dumps(["The", " capital", " of", f" {c}", " is"]) for c in letter]))
     count = len(triage)
-    about = dict(model=patches.model.iloc[0], n_layers=int(patches.layer.max()) + 1, n_heads=int(patches["head"].fillna(0).max()) + 1, selection="C",
-                 seed=0, dtype="float32", device="cpu", revision="none", battery="by hand", battery_sha256="0" * 64, noise_floor=1e-6,
+    about = dict(model=patches.model.iloc[0], n_layers=int(patches.layer.max()) + 1,
+        n_heads=int(patches["head"].fillna(0).max()) + 1, selection="C",
+                 seed=0, dtype="float32", device="cpu", revision="none", battery="by hand", battery_sha256="0" * 64,
+                     noise_floor=1e-6,
                  versions={}, quick=False, experiments=sorted(set(patches.experiment)),
-                 counts=dict(pairs_given=count, pairs_valid=count, pairs_patched=count, pairs_beside=count, rows=len(patches)))
+                 counts=dict(pairs_given=count, pairs_valid=count, pairs_patched=count, pairs_beside=count,
+                     rows=len(patches)))
     battery = triage[[c.name for c in schema.BATTERY if c.name in triage]]
     return Study(triage, patches, about | run, battery, None, tables or {})

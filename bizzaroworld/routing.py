@@ -55,7 +55,8 @@ def tidy_paths(
     "One row for each cell of an array."
     index = pd.MultiIndex.from_product([RUNS, range(len(pairs)), *axes.values()], names=["run", "pair", *axes])
     table = index.to_frame(index=False)
-    about = pd.DataFrame([dict(battery_idx=p.battery_idx, category=p.category) for p in pairs], columns=["battery_idx", "category"])
+    about = pd.DataFrame([dict(battery_idx=p.battery_idx, category=p.category) for p in pairs],
+        columns=["battery_idx", "category"])
     about = about.iloc[table.pop("pair")].reset_index(drop=True)
     return pd.concat([about, table, pd.Series(np.asarray(values, dtype=float).reshape(-1), name=name)], axis=1)
 
@@ -119,7 +120,8 @@ def frozen(
     wide, weight = wider(x.device), getattr(norm, "weight", None)
     y, bias = norm(x).to(wide), getattr(norm, "bias", None)
     bias = torch.zeros(x.shape[-1], dtype=wide, device=x.device) if bias is None else bias.to(wide)
-    eps = next((getattr(norm, n) for n in ("eps", "variance_epsilon") if isinstance(getattr(norm, n, None), float)), 1e-5)
+    eps = next((getattr(norm, n) for n in ("eps", "variance_epsilon") if isinstance(getattr(norm, n, None), float)),
+        1e-5)
     near = 1e-3 if x.dtype == torch.float32 else 5e-2
     for centred in (False, True):
         u = x.to(wide) - x.to(wide).mean(-1, keepdim=True) * centred
@@ -165,7 +167,8 @@ def logit_direction(
 # %% ../nbs/05b_routing.ipynb #c031
 def shrunk(net):
     "What becomes of a number that is added in each layer, on its way to the last residual stream; then of one in the embedding."
-    if any(b.post for b in net.blocks): raise InputError(f"{type(net.prepared.model).__name__} norms its whole residual stream in each layer: no part of it reaches the end as it was")
+    if any(b.post for b in net.blocks):
+        raise InputError(f"{type(net.prepared.model).__name__} norms its whole residual stream in each layer: no part of it reaches the end as it was")
     stream = torch.tensor([b.stream for b in net.blocks] + [1.0], dtype=torch.double)
     kept = stream.flip(0).cumprod(0).flip(0).tolist()
     return kept[:-1], kept[0]
@@ -197,11 +200,14 @@ def head_contributions(
     parts, biases, kept = [], [], shrunk(net)[0]
     for level, weights in enumerate(final_pattern(net, runs)):
         along, bias = into_heads(net, runs, level, direction * kept[level])
-        v = (runs.values if net.anatomy.latent else runs.v)[level].to(direction.dtype)   # [run, key, kv_head, d_head]: one key/value head serves a group of heads
+        # [run, key, kv_head, d_head]: one key/value head serves a group of heads
+        v = (runs.values if net.anatomy.latent else runs.v)[level].to(direction.dtype)
         weights, z = weights.to(direction.dtype), last_of(runs.z[level], runs).to(direction.dtype)
-        value = torch.einsum("rkgd,rgjd->rgjk", v, along.unflatten(1, (v.shape[2], -1))).flatten(1, 2) if v.shape[-1] == z.shape[-1] else None
+        value = torch.einsum("rkgd,rgjd->rgjk", v, along.unflatten(1, (v.shape[2], -1))).flatten(1,
+            2) if v.shape[-1] == z.shape[-1] else None
         own = (along * z).sum(-1)
-        if value is None or not torch.allclose((weights * value).sum(-1), own, rtol=1e-2, atol=1e-2 * max(1, float(own.abs().max()))):
+        if value is None or not torch.allclose((weights * value).sum(-1), own, rtol=1e-2,
+                atol=1e-2 * max(1, float(own.abs().max()))):
             raise InputError(f"what a head of {type(net.prepared.model).__name__} writes is not its weights times its values")
         parts.append(weights * value); biases.append(bias)
     return torch.stack(parts), torch.stack(biases)
@@ -211,7 +217,8 @@ def own_parts(net, runs, direction):
     "What layers add beside attention and MLP, read along a direction: `[run, layer]`; None where no layer does."
     if not any(b.more for b in net.blocks): return None
     kept, last = shrunk(net)[0], lambda store: last_of(store, runs).to(direction.dtype)
-    more = [last(runs.pre[l + 1]) / b.stream - last(runs.pre[l]) - last(runs.attn[l]) - last(runs.mlp[l]) for l, b in enumerate(net.blocks)]
+    more = [last(runs.pre[l + 1]) / b.stream - last(runs.pre[l]) - last(runs.attn[l]) - last(runs.mlp[l])
+        for l, b in enumerate(net.blocks)]
     return torch.stack([(m * direction).sum(-1) * k for m, k in zip(more, kept)], 1)
 
 @torch.inference_mode()
@@ -228,10 +235,13 @@ def direct_logit_attribution(
     onehot = F.one_hot(spots(pairs, runs) + 1, len(SOURCES) + 1)[..., 1:].to(by_key.dtype)
     heads = torch.einsum("lrhk,rks->rlhs", by_key, onehot)
     read = lambda store: (last_of(store, runs).to(direction.dtype) * direction).sum(-1)
-    mlps, embed, more = torch.stack([read(m) * k for m, k in zip(runs.mlp, kept)], 1), read(runs.pre[0]) * first, own_parts(net, runs, direction)
-    table = lambda values, component, **axes: tidy_paths(values.unflatten(0, (2, -1)).cpu(), "contribution", pairs, component=[component], **axes)
+    mlps, embed, more = torch.stack([read(m) * k for m, k in zip(runs.mlp, kept)],
+        1), read(runs.pre[0]) * first, own_parts(net, runs, direction)
+    table = lambda values, component, **axes: tidy_paths(values.unflatten(0, (2, -1)).cpu(), "contribution", pairs,
+        component=[component], **axes)
     layers, count = range(heads.shape[1]), range(heads.shape[2])
-    parts = [table(heads, "head", layer=layers, head=count, source=SOURCES), table(mlps, "mlp", layer=layers), table(embed, "embed")]
+    parts = [table(heads, "head", layer=layers, head=count, source=SOURCES), table(mlps, "mlp", layer=layers),
+        table(embed, "embed")]
     if more is not None: parts.append(table(more, "per_layer", layer=layers))
     bias = bias + biases.sum(0)
     if bias.any(): parts.append(table(bias, "bias"))
@@ -239,7 +249,8 @@ def direct_logit_attribution(
     return parts[["battery_idx", "category", "run", "component", "layer", "head", "source", "contribution"]]
 
 # %% ../nbs/05b_routing.ipynb #c039
-RECEIVERS = {"final": ("final",), "q": ("final",), "k": ("entity", "final"), "v": ("entity", "final")}   # and at which positions
+# and at which positions
+RECEIVERS = {"final": ("final",), "q": ("final",), "k": ("entity", "final"), "v": ("entity", "final")}
 
 def senders(
     pairs, # list of `Pair`
@@ -258,8 +269,10 @@ def senders(
         drawn = [(l, int(h)) for l in layers for h in rng.permutation(rest[l])[:random]]
         for d in directions:
             base = i + len(pairs) * (d == "denoising")
-            rows += [(i, d, l, h, c, base, (base + len(pairs)) % (2*len(pairs))) for c, some in ((None, heads), ("random", drawn)) for l, h in some]
-    return pd.DataFrame(rows, columns=["pair", "direction", "layer", "head", "control", "base", "source"]).astype({"control": "string"})
+            rows += [(i, d, l, h, c, base, (base + len(pairs)) % (2*len(pairs)))
+                for c, some in ((None, heads), ("random", drawn)) for l, h in some]
+    return pd.DataFrame(rows, columns=["pair", "direction", "layer", "head", "control", "base",
+        "source"]).astype({"control": "string"})
 
 # %% ../nbs/05b_routing.ipynb #c043
 def sent(
@@ -274,7 +287,8 @@ def sent(
         mine = (layer == level).nonzero()[:, 0]
         some = rows.some(mine)
         z, (row, token) = some.of(runs.z[level]).clone(), patched[mine].nonzero(as_tuple=True)
-        row, token, giver, at, which = to_device(net.device, row, token, source[mine][row], some.here[row, token], head[mine][row])
+        row, token, giver, at, which = to_device(net.device, row, token, source[mine][row], some.here[row, token],
+            head[mine][row])
         z[row, token, which] = runs.z[level][giver, at, which]
         moved = attention_out(some, level, z) - some.of(runs.attn[level])
         change[mine] = moved * patched[mine, :, None].to(net.device)
@@ -296,7 +310,8 @@ def through_query(
         found["z"] = x; raise Stop
     run_layer(rows, level, pre, tap=put, sites=("q", "z"))
     z, each = own[:, None].repeat(1, heads, 1, 1, 1), torch.arange(heads, device=pre.device)
-    z[:, each, :, each] = found["z"].permute(2, 0, 1, 3)   # each receiver gets its own new output, the others keep theirs
+    # each receiver gets its own new output, the others keep theirs
+    z[:, each, :, each] = found["z"].permute(2, 0, 1, 3)
     many = rows.some(torch.arange(len(rows.start)).repeat_interleave(heads))
     return rest_of_layer(many, level, pre.repeat_interleave(heads, 0), z=z.flatten(0, 1)).unflatten(0, (-1, heads))
 
@@ -317,7 +332,8 @@ def through_keys(
     row, token = to_device(net.device, *patched.nonzero(as_tuple=True))
     for head in range(net.kv_heads[level]):
         both = [rows.of(store[level]).clone() for store in (runs.k, runs.v)]
-        for which in ((0, 1) if net.anatomy.latent else ("kv".index(kind),)): both[which][row, token, head] = found[which][row, token, head]
+        for which in ((0, 1) if net.anatomy.latent else ("kv".index(kind),)):
+            both[which][row, token, head] = found[which][row, token, head]
         whole = tuple(seen.with_own(store[level], own, rows.position) for store, own in zip((runs.k, runs.v), both))
         out.append(run_layer(seen, level, x, give=lambda keys, values: whole))
         new.append(both)
@@ -344,7 +360,8 @@ def climb_edges(
         if level in entries:
             under.x[done:(stop := done + len(entries[level][0]))] = entries[level][0]
             under.entered(plan, done, stop, level)
-            if level - 1 in under.carried and len(entries[level]) > 2:   # a later layer reads these keys and values again
+            # a later layer reads these keys and values again
+            if level - 1 in under.carried and len(entries[level]) > 2:
                 for own, keys in zip(under.carried[level - 1], entries[level][2]): own[done:stop] = keys
             done = stop
         size = under.step(plan, level, done, size)
@@ -357,7 +374,8 @@ def receive(rows, kind, layer, change, patched, budget):
     kept = torch.tensor(shrunk(net)[0] + [1.0], dtype=torch.double)   # the change shrinks with the stream
     by = lambda level, some: change[some] * (kept[layer[some]] / kept[level]).to(change.dtype)[:, None, None].to(change.device)
     every = torch.arange(len(layer))
-    if kind == "final": return runs.final()[rows.base] + by(-1, every)[:, -1], [(row, None, None) for row in every.tolist()]
+    if kind == "final":
+        return runs.final()[rows.base] + by(-1, every)[:, -1], [(row, None, None) for row in every.tolist()]
     entries, paths, again = {}, [], {b.shares for b in net.blocks}
     for level in range(int(layer.min()) + 1, len(net.layers)):
         mine = (layer < level).nonzero()[:, 0]
@@ -374,7 +392,8 @@ def receive(rows, kind, layer, change, patched, budget):
 # %% ../nbs/05b_routing.ipynb #c052
 def follow(net, runs, pairs, who, kind, place, budget):
     "All paths from the senders `who` to one kind of receiver at one position: rows of a table, without their numbers, and last residual streams."
-    layer, head, base, source = (torch.tensor(who[c].tolist(), dtype=torch.long) for c in ("layer", "head", "base", "source"))
+    layer, head, base, source = (torch.tensor(who[c].tolist(), dtype=torch.long)
+        for c in ("layer", "head", "base", "source"))
     tokens_of, lengths = [token_indices(place, p) for p in pairs], runs.lengths.cpu()[base]
     start, stop = (torch.tensor([tokens_of[i][e] + (e < 0) for i in who.pair], dtype=torch.long) for e in (0, -1))
     tokens, paths, finals = lengths - start, [], []
@@ -400,19 +419,24 @@ def _check(net, heads, receivers):
     "Refuse senders and receivers that are not there, before anything is computed."
     n_layers, n_heads = len(net.layers), net.heads
     lost = [h for h in heads if not (0 <= h[0] < n_layers and 0 <= h[1] < n_heads)]
-    if lost or not heads: raise InputError(f"no such sender {lost[0] if lost else heads}: name (layer, head) below ({n_layers}, {n_heads})")
+    if lost or not heads:
+        raise InputError(f"no such sender {lost[0] if lost else heads}: name (layer, head) below ({n_layers}, {n_heads})")
     odd = [r for r in receivers if r not in RECEIVERS]
     lacks = [r for r in receivers if r in ("q", "k", "v") and r not in net.anatomy.sites]
     if lacks: raise InputError(f"{type(net.prepared.model).__name__} has no {lacks[0]} of each head to receive")
-    if "q" in receivers and normed(net): raise InputError(f"heads of {type(net.prepared.model).__name__} are normed together: a path into one query changes them all")
-    if odd or not receivers: raise InputError(f"unknown receiver {odd[0] if odd else receivers!r}: use {', '.join(RECEIVERS)}")
+    if "q" in receivers and normed(net):
+        raise InputError(f"heads of {type(net.prepared.model).__name__} are normed together: a path into one query changes them all")
+    if odd or not receivers:
+        raise InputError(f"unknown receiver {odd[0] if odd else receivers!r}: use {', '.join(RECEIVERS)}")
 
 # %% ../nbs/05b_routing.ipynb #c055
 def _paths(pairs, who, table, unpatched, patched):
     "The table of paths: who sends, who receives, and the effect, from LD of the unpatched runs and of the patched paths."
     run, other = unpatched[who.base], unpatched[who.source]
-    about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs], columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
-    return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"], position=table.position, receiver=table.receiver,
+    about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs],
+        columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
+    return about.assign(direction=who.direction, sender_layer=who.layer, sender_head=who["head"],
+        position=table.position, receiver=table.receiver,
         layer=table.to_layer.astype("Int64"), head=table.to_head.astype("Int64"), control=who.control,
         ld_patched=patched, effect=effect(*map(torch.tensor, (patched, run, other))).numpy())
 
@@ -431,14 +455,17 @@ def path_patching(
     budget:int=1024, # tokens that go through a layer at once
 )->pd.DataFrame: # `battery_idx, category, direction, sender_layer, sender_head, position, receiver, layer, head, control, ld_patched, effect`
     "The effect of each sender along each single edge to a later receiver, and of random senders along the same edges."
-    if receivers is None: receivers = [r for r in RECEIVERS if r == "final" or r in net.anatomy.sites and not (r == "q" and normed(net))]
+    if receivers is None:
+        receivers = [r for r in RECEIVERS if r == "final" or r in net.anatomy.sites and not (r == "q" and normed(net))]
     _check(net, heads, receivers)
     runs = runs or pair_runs(net, pairs)
     who = senders(pairs, heads, net.heads, directions=directions, random=random, seed=seed)
-    found, finals = zip(*(follow(net, runs, pairs, who, kind, place, budget) for kind in receivers for place in RECEIVERS[kind]))
+    found, finals = zip(*(follow(net, runs, pairs, who, kind, place, budget) for kind in receivers
+        for place in RECEIVERS[kind]))
     table = pd.concat(found, ignore_index=True)
     who = who.iloc[table.pop("sender")].reset_index(drop=True)
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device)
     unpatched = read_difference(net, runs.final(), ids.repeat(2, 1)).double().numpy()
-    patched = read_difference(net, torch.cat(finals), ids[torch.tensor(who.pair.tolist(), device=net.device)]).double().numpy()
+    patched = read_difference(net, torch.cat(finals), ids[torch.tensor(who.pair.tolist(),
+        device=net.device)]).double().numpy()
     return _paths(pairs, who, table, unpatched, patched)

@@ -27,7 +27,8 @@ def looking(
     table = patches[(patches.experiment == "4F") & (patches.site == "z") & (patches.direction == direction) & patches.control.isna()]
     if not len(table): raise ValueError(f"nothing to draw: no row of experiment 4F, {direction}")
     heads = lambda t: t.astype({"layer": int, "head": int}).groupby(["layer", "head"])
-    both = pd.concat([heads(attention).weight.mean(), heads(table).effect.mean()], axis=1, join="inner").astype(float).round(4).reset_index()
+    both = pd.concat([heads(attention).weight.mean(), heads(table).effect.mean()], axis=1,
+        join="inner").astype(float).round(4).reset_index()
     both["name"] = [name_of(r.layer, r.head) for r in both.itertuples()]
     return both
 
@@ -47,9 +48,12 @@ def attention_effect(
     base = alt.Chart(table).encode(
         x=alt.X("weight:Q", title="attention weight, final token → entity"),
         y=alt.Y("effect:Q", title="effect of z at the final token"))
-    points = base.mark_circle(size=60, opacity=.65, color=COLOURS[direction]).encode(tooltip=["name", "weight", "effect"])
-    labels = alt.Chart(strong).mark_text(align="left", dx=6, fontSize=11, color="#22222b").encode(x="weight:Q", y="effect:Q", text="name:N")
-    zero = alt.Chart(pd.DataFrame(dict(effect=[0.]))).mark_rule(color="#77777f", strokeDash=[3, 3], strokeWidth=.7).encode(y="effect:Q")
+    points = base.mark_circle(size=60, opacity=.65, color=COLOURS[direction]).encode(tooltip=["name", "weight",
+        "effect"])
+    labels = alt.Chart(strong).mark_text(align="left", dx=6, fontSize=11, color="#22222b").encode(x="weight:Q",
+        y="effect:Q", text="name:N")
+    zero = alt.Chart(pd.DataFrame(dict(effect=[0.]))).mark_rule(color="#77777f", strokeDash=[3, 3],
+        strokeWidth=.7).encode(y="effect:Q")
     n = describe(attention)
     return titled(alt.layer(zero, points, labels).properties(width="container", height=280),
         "Which heads look at the entity, and which of them matter",
@@ -85,13 +89,15 @@ def for_own_answer(
 
 def top_heads(parts, count):
     "Mean contribution of the strongest heads by source, and their totals with intervals."
-    heads = for_own_answer(parts[parts.component == "head"]).assign(name=lambda t: [name_of(l, h) for l, h in zip(t.layer, t["head"])])
+    heads = for_own_answer(parts[parts.component == "head"]).assign(name=lambda t: [name_of(l, h)
+        for l, h in zip(t.layer, t["head"])])
     wide = heads.groupby(["category", "battery_idx", "run", "name"]).contribution.sum().groupby(
         ["category", "battery_idx", "name"]).mean().unstack("name")
     mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=0)
     total = pd.DataFrame(dict(name=wide.columns, mean=mean, low=low, high=high)).set_index("name").round(4)
     total = total.loc[total["mean"].abs().nlargest(count).index].reset_index()
-    split = heads[heads.name.isin(total.name)].groupby(["name", "source"], observed=True).contribution.mean().round(4).reset_index()
+    split = heads[heads.name.isin(total.name)].groupby(["name", "source"],
+        observed=True).contribution.mean().round(4).reset_index()
     return split, total
 
 # %% ../nbs/10c_routing_charts.ipynb #c016
@@ -109,7 +115,8 @@ def attribution_bars(
         tooltip=["name", "source", "contribution"])
     base = alt.Chart(total).encode(y=y)
     rule = base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q")
-    point = base.mark_point(filled=True, size=46, color="#22222b", shape="diamond").encode(x="mean:Q", tooltip=["name", "mean", "low", "high"])
+    point = base.mark_point(filled=True, size=46, color="#22222b", shape="diamond").encode(x="mean:Q",
+        tooltip=["name", "mean", "low", "high"])
     return titled(alt.layer(bars, rule, point).properties(width="container", height=24*len(total)),
         "What the strongest heads write into the answer, and which tokens they read it from",
         f"{describe(parts)}. Direct logit attribution at the final token, mean of both runs, sign turned on the corrupt run: "
@@ -133,11 +140,14 @@ def edges(
         raise ValueError(f"nothing to draw: no path of direction {direction!r}; "
             f"the table holds {', '.join(sorted(paths.direction.unique()))}")
     random = table.control.notna()
-    sender = np.where(random, [f"random L{l}" for l in table.sender_layer], [name_of(l, h) for l, h in zip(table.sender_layer, table.sender_head)])
-    table = table.assign(sender=sender, random=random, to=[edge_name(*r) for r in zip(table.receiver, table.position, table.layer, table["head"])])
+    sender = np.where(random, [f"random L{l}" for l in table.sender_layer],
+        [name_of(l, h) for l, h in zip(table.sender_layer, table.sender_head)])
+    table = table.assign(sender=sender, random=random, to=[edge_name(*r)
+        for r in zip(table.receiver, table.position, table.layer, table["head"])])
     out = []
     for (layer, is_random), group in table.groupby(["sender_layer", "random"]):
-        wide = group.pivot_table(index=["category", "battery_idx"], columns=["sender", "to"], values="effect", aggfunc="mean")
+        wide = group.pivot_table(index=["category", "battery_idx"], columns=["sender", "to"], values="effect",
+            aggfunc="mean")
         mean, low, high = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0), seed=0)
         out.append(pd.DataFrame(dict(
             sender=wide.columns.get_level_values(0), to=wide.columns.get_level_values(1),
@@ -156,7 +166,8 @@ def path_bars(
     every = edges(paths, direction=direction)
     top = every[~every.random].head(count)
     top = top.assign(edge=top.sender + " → " + top.to)
-    null = top[["edge", "to", "sender_layer"]].merge(every[every.random][["to", "sender_layer", "mean", "low", "high"]], on=["to", "sender_layer"])
+    null = top[["edge", "to", "sender_layer"]].merge(every[every.random][["to", "sender_layer", "mean", "low",
+        "high"]], on=["to", "sender_layer"])
     y = alt.Y("edge:N", sort=list(top.edge), title=None, axis=alt.Axis(labelLimit=260))
     x = alt.X("mean:Q", title="effect along this edge")
     bars = alt.Chart(top).mark_bar(height={"band": .6}, color=COLOURS[direction], opacity=.85).encode(
@@ -182,14 +193,16 @@ def path_map(
 )->alt.Chart: # senders down, receivers across
     "Sender × receiver map of the mean effect along single edges between heads."
     table = edges(paths, direction=direction).query("to != 'answer (direct)'")
-    if not len(table): raise ValueError("nothing to draw: no receiver but the answer itself; the senders are in the last layer")
+    if not len(table):
+        raise ValueError("nothing to draw: no receiver but the answer itself; the senders are in the last layer")
     keep = list(dict.fromkeys(table[~table.random].to))[:count]
     table = table[table.to.isin(keep)]
     names = sorted(set(table[~table.random].sender)) + sorted(set(table[table.random].sender))
     limit = max(float(table["mean"].abs().max()), 1e-6)
     colour = alt.Color("mean:Q", title="mean effect",
         scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"),
-        legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect", titleOrient="left"))
+        legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect",
+            titleOrient="left"))
     chart = alt.Chart(table).mark_rect(stroke="#f4f4f7", strokeWidth=.5).encode(
         x=alt.X("to:N", sort=keep, title="receiver", axis=alt.Axis(labelAngle=-40, labelLimit=180)),
         y=alt.Y("sender:N", sort=names, title="sender"),
@@ -207,8 +220,10 @@ def knockout_curves(
     table = patches[(patches.site == "knockout") & patches.control.isna()]
     if not len(table): raise ValueError("nothing to draw: no row with site 'knockout'")
     table = table.assign(window=["1 layer" if w == 1 else f"{w} layers" for w in table.window])
-    table = table.assign(direction=table.direction.map({"noising": "clean run", "denoising": "corrupt run"}).fillna(table.direction))
-    return curve_chart(table, colour="window", facet="direction", pairs=False, title="The final token cannot see the entity",
+    table = table.assign(direction=table.direction.map({"noising": "clean run",
+        "denoising": "corrupt run"}).fillna(table.direction))
+    return curve_chart(table, colour="window", facet="direction", pairs=False,
+        title="The final token cannot see the entity",
         caption="attention from the final token to the entity knocked out in a window of layers centred on the layer shown; "
             "colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
 

@@ -102,7 +102,8 @@ def experiments_table()->pd.DataFrame: # `id`, `what is patched`, `where`, `what
     return pd.DataFrame(rows, columns=["id", "what is patched", "where", "what it gives"])
 
 # %% ../nbs/00_schema.ipynb #09081891
-KIND_DTYPES = {"text": "string", "whole": "Int64", "number": "float64", "yes or no": "boolean"}   # and pandas' name for it
+# and pandas' name for it
+KIND_DTYPES = {"text": "string", "whole": "Int64", "number": "float64", "yes or no": "boolean"}
 
 @dataclass(frozen=True)
 class Column:
@@ -182,7 +183,8 @@ clean_target text: as it was given
 corrupt_target text: as it was given
 """
 BATTERY = _columns(_PAIR + "entity_token text?: what the two prompts differ in, where the battery says it")
-DROPPED = _columns("index whole: row in the battery, counted from 0" + _PAIR.split("clean_target")[0] + "reason text: why the pair is not valid")
+DROPPED = _columns("index whole: row in the battery, counted from 0" + _PAIR.split("clean_target")[0]
+    + "reason text: why the pair is not valid")
 NOTES = _columns("""
 index whole: row in the battery, counted from 0
 column text: of the battery
@@ -257,8 +259,10 @@ rank whole?: of the clean target there, from 1
 """)
 
 # %% ../nbs/00_schema.ipynb #t103
-TABLES = {"triage.csv": TRIAGE, "patches.parquet": PATCHES, "battery.csv": BATTERY, "dropped.csv": DROPPED, "notes.csv": NOTES,
-          "selection.csv": SELECTION, "candidates.csv": CANDIDATES, "patterns.parquet": PATTERNS, "attention.parquet": ATTENTION,
+TABLES = {"triage.csv": TRIAGE, "patches.parquet": PATCHES, "battery.csv": BATTERY, "dropped.csv": DROPPED,
+    "notes.csv": NOTES,
+          "selection.csv": SELECTION, "candidates.csv": CANDIDATES, "patterns.parquet": PATTERNS,
+              "attention.parquet": ATTENTION,
           "attribution.parquet": ATTRIBUTION, "paths.parquet": PATHS, "circuit.parquet": CIRCUIT, "lens.parquet": LENS}
 TEXT = frozenset(c.name for columns in TABLES.values() for c in columns if c.kind == "text")   # text in every file
 
@@ -346,11 +350,14 @@ def by_hand(
         for direction in directions:
             for i, category in enumerate(categories):
                 for site, position, layer, head, window in _cells(e, n_layers, n_heads):
-                    about = dict(model=model, battery_idx=i, category=category, direction=direction, experiment=e.id, site=site,
-                                 layer=layer, head=head, position=position, token_index=1, window=window, control=control)
+                    about = dict(model=model, battery_idx=i, category=category, direction=direction, experiment=e.id,
+                        site=site,
+                                 layer=layer, head=head, position=position, token_index=1, window=window,
+                                     control=control)
                     rows.append(about | _moved(about, effect, swings[i]))
     found = pd.DataFrame(rows, columns=[c.name for c in PATCHES])
-    return found.astype({c.name: KIND_DTYPES[c.kind] for c in PATCHES if c.kind == "whole"} | {"control": "string", "top1": "boolean"})
+    return found.astype({c.name: KIND_DTYPES[c.kind] for c in PATCHES if c.kind == "whole"}
+        | {"control": "string", "top1": "boolean"})
 
 def _moved(about, effect, swing):
     "The numbers of one row; the clean target's probability falls with LD."
@@ -359,5 +366,6 @@ def _moved(about, effect, swing):
     start, way = (clean, -swing) if about["direction"] == "noising" else (corrupt, swing)
     patched = start + way * share
     chance = 1 / (1 + np.exp(-patched))
-    return dict(ld_clean=clean, ld_corrupt=corrupt, ld_patched=patched, delta=way * share, effect=share, log_probability=np.log(chance),
+    return dict(ld_clean=clean, ld_corrupt=corrupt, ld_patched=patched, delta=way * share, effect=share,
+        log_probability=np.log(chance),
                 probability=chance, kl_divergence=5 * share**2, rank=1 if patched > 0 else 9, top1=patched > 0)

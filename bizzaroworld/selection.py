@@ -49,9 +49,11 @@ def rule_steps(
 )->pd.DataFrame: # `step, pairs, categories`
     "How many pairs and categories are left after each step of the rule."
     facts = make_pairs(load_facts(), load_templates())
-    steps = [("candidate pairs", facts), ("valid under the tokenizer", valid), (f"both facts known (rank ≤ {KNOWN_RANK})", valid[valid.known]),
+    steps = [("candidate pairs", facts), ("valid under the tokenizer", valid),
+        (f"both facts known (rank ≤ {KNOWN_RANK})", valid[valid.known]),
              (f"strongest {PER_CATEGORY} of each category, no subject in more than {SUBJECT_USES}", chosen)]
-    return pd.DataFrame([(name, len(t), t.category.nunique()) for name, t in steps], columns=["step", "pairs", "categories"])
+    return pd.DataFrame([(name, len(t), t.category.nunique()) for name, t in steps],
+        columns=["step", "pairs", "categories"])
 
 # %% ../nbs/02b_selection.ipynb #n016
 def shared_battery(
@@ -68,7 +70,8 @@ def shared_battery(
     return choose(table.reset_index().assign(known=True), per_category=per_category)
 
 # %% ../nbs/02b_selection.ipynb #n020
-SELECTIONS = {"A": "the 15 pairs of largest TotalSwing", "B": "the strongest pair of each category", "C": "all valid pairs"}
+SELECTIONS = {"A": "the 15 pairs of largest TotalSwing", "B": "the strongest pair of each category",
+    "C": "all valid pairs"}
 
 def select(
     table:pd.DataFrame, # as `triage` gives it

@@ -40,7 +40,8 @@ def imported(
         if name in found or not (folder/f"{name}.py").is_file(): continue
         found.add(name)
         for line in ast.parse((folder/f"{name}.py").read_text(encoding="utf-8")).body:
-            if isinstance(line, ast.ImportFrom) and line.level == 1: todo += [line.module] if line.module else [n.name for n in line.names]
+            if isinstance(line, ast.ImportFrom) and line.level == 1:
+                todo += [line.module] if line.module else [n.name for n in line.names]
     return found
 
 @lru_cache
@@ -54,7 +55,8 @@ def settings_of(model, battery_table, source, selection, seed, quick, experiment
     "All that can change the numbers of a study."
     content = Path(source).read_bytes() if Path(source).is_file() else battery_table.to_csv(index=False).encode()
     p = next(model.original_model.parameters())
-    return dict(model=model.study_name, revision=str(model.revision), dtype=str(p.dtype).removeprefix("torch."), device=p.device.type,
+    return dict(model=model.study_name, revision=str(model.revision), dtype=str(p.dtype).removeprefix("torch."),
+        device=p.device.type,
                 bos=bool(model.tokenizer.wants_bos), chat=bool(getattr(model.tokenizer, "chat", False)),
                 battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick,
                 experiments=list(experiments), package=__version__, code_sha256=code_sha256())
@@ -69,12 +71,14 @@ def _first(config, names): return next((v for n in names if (v := getattr(config
 def _layer_kinds(config, n_layers):
     "What each layer attends to; a window that no layer is named for is every layer's."
     kinds = getattr(config, "layer_types", None) or getattr(config, "attention_layers", None)
-    if not kinds: kinds = ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"] * n_layers
+    if not kinds:
+        kinds = ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"] * n_layers
     return [LOCAL.get(k, k) for k in kinds]
 
 def about(model, net):
     "What `run.json` says of the model and of what it was run with."
-    config = model.original_model.config; config = getattr(config, "text_config", config)   # Gemma 3 of the larger sizes also sees
+    # Gemma 3 of the larger sizes also sees
+    config = model.original_model.config; config = getattr(config, "text_config", config)
     return dict(versions=versions(), git_commit=git_commit(),
                 model_type=config.model_type, sliding_window=_first(config, WINDOWS), experts=_first(config, EXPERTS),
                 n_layers=len(net.layers), n_heads=net.heads, kv_heads=list(net.kv_heads), sites=list(net.anatomy.sites),
@@ -173,12 +177,15 @@ def drop_parts(folder):
     with contextlib.suppress(OSError): (folder/".parts").rmdir()
 
 # %% ../nbs/06b_study.ipynb #c018
-SENDERS, RANDOM_RANKINGS, PICTURES = 4, 3, 2   # heads that send along paths; random rankings beside a circuit; prompts whose attention is kept whole
+# heads that send along paths; random rankings beside a circuit; prompts whose attention is kept whole
+SENDERS, RANDOM_RANKINGS, PICTURES = 4, 3, 2
 
 def strongest(patches, count=SENDERS):
     "The heads of largest absolute mean effect at the final token, noising."
-    means = pick(patches, "4F", direction="noising").groupby(["layer", "head"]).effect.mean().abs().dropna().nlargest(count)
-    if not len(means): raise InputError("no pair has a difference between its runs, so no head is the strongest: give pairs whose LD differs")
+    means = pick(patches, "4F", direction="noising").groupby(["layer",
+        "head"]).effect.mean().abs().dropna().nlargest(count)
+    if not len(means):
+        raise InputError("no pair has a difference between its runs, so no head is the strongest: give pairs whose LD differs")
     return [(int(l), int(h)) for l, h in means.index]
 
 # %% ../nbs/06b_study.ipynb #c020
@@ -195,15 +202,18 @@ def other_tables(
     blocks = lambda some: [[some[i] for i in block] for block in in_blocks(net, some)]   # as many as are kept at once
     parts, drawn = blocks(pairs), [p for p in one_per_category if p.n_tokens <= PICTURED][:PICTURES]
     runs = lru_cache(1)(lambda i: routing.pair_runs(net, parts[i]))   # where a table needs them
-    def each(table, **options): return pd.concat([table(net, some, runs=runs(i), **options) for i, some in enumerate(parts)], ignore_index=True)
+    def each(table, **options): return pd.concat([table(net, some, runs=runs(i), **options)
+            for i, some in enumerate(parts)], ignore_index=True)
     def circuits(direction):
-        return circuit.circuit(net, pairs, name=name, patches=patches, direction=direction, seed=seed, random=RANDOM_RANKINGS,
+        return circuit.circuit(net, pairs, name=name, patches=patches, direction=direction, seed=seed,
+            random=RANDOM_RANKINGS,
             runs=runs(0) if len(parts) == 1 else None)
     jobs = dict(
         patterns=lambda: routing.head_patterns(net, drawn, strongest(patches)),
         attention=lambda: each(routing.attention_to_entity),
         attribution=lambda: each(routing.direct_logit_attribution),
-        paths=lambda: pd.concat([routing.path_patching(net, some, strongest(patches), seed=seed) for some in blocks(one_per_category)], ignore_index=True),
+        paths=lambda: pd.concat([routing.path_patching(net, some, strongest(patches), seed=seed)
+            for some in blocks(one_per_category)], ignore_index=True),
         circuit=lambda: pd.concat([circuits(d) for d in DIRECTIONS], ignore_index=True),
         lens=lambda: each(lens.lens, name=name))
     found, left_out = {}, {}
@@ -217,7 +227,8 @@ def other_tables(
 # %% ../nbs/06b_study.ipynb #c022
 def with_tokens(triage, battery, tokenizer):
     "The triage with each clean prompt's tokens as a JSON list, so that a page can show them where the tokenizer is not at hand."
-    text = {p.battery_idx: json.dumps(token_texts(tokenizer, p.clean_tokens), ensure_ascii=False) for p in battery.pairs}
+    text = {p.battery_idx: json.dumps(token_texts(tokenizer, p.clean_tokens), ensure_ascii=False)
+        for p in battery.pairs}
     return triage.assign(clean_tokens=triage.battery_idx.map(text))
 
 def finished_study(out, settings):
@@ -238,23 +249,29 @@ def check_replaced(out, settings, source):
     if asked["quick"] and not there.get("quick"): differs.append("quick")
     if [e for e in there["experiments"] if e not in asked["experiments"]]: differs.append("experiments")
     other = [f"{k} {there.get(k)} there, {asked[k]} here" for k in differs]
-    if other: raise InputError(f"{out} holds a finished study of other settings ({'; '.join(other)}): name another folder with --out, or delete it")
+    if other:
+        raise InputError(f"{out} holds a finished study of other settings ({'; '.join(other)}): name another folder with --out, or delete it")
 
 # %% ../nbs/06b_study.ipynb #c024
 def _work(model, net, chosen, out, settings, progress, began):
     "Run all experiments on a chosen battery, and write the study's files."
     name, source, seed, quick = model.study_name, chosen.source, settings["seed"], settings["quick"]
     experiments, selection = settings["experiments"], settings["selection"]
-    ranked = select(with_tokens(triage(net, chosen.battery, chosen.baselines), chosen.battery, model.tokenizer), selection)
-    pairs, one_per_category = ([p for p in chosen.battery.pairs if p.battery_idx in set(t.battery_idx)] for t in (ranked, select(ranked, "B")))
+    ranked = select(with_tokens(triage(net, chosen.battery, chosen.baselines), chosen.battery, model.tokenizer),
+        selection)
+    pairs, one_per_category = ([p for p in chosen.battery.pairs if p.battery_idx in set(t.battery_idx)]
+        for t in (ranked, select(ranked, "B")))
     proof = prove(model, net, pairs, seed=seed)   # or nothing is written
-    patches = run_parts(parts_of(name, net, pairs, one_per_category, seed=seed, quick=quick, experiments=experiments), out, settings, progress)
+    patches = run_parts(parts_of(name, net, pairs, one_per_category, seed=seed, quick=quick, experiments=experiments),
+        out, settings, progress)
     if not quick: patches = pd.concat([patches, random_heads(patches, seed=seed)], ignore_index=True)
     wanted = BESIDE if not quick else ("patterns",) if "4F" in experiments else ()
     tables, left_out = other_tables(name, net, pairs, one_per_category, patches, seed=seed, tables=wanted)
-    run = {**settings, "settings": settings, "battery": source, **about(model, net), "proof": proof, "noise_floor": noise_floor(net, pairs[:2]),
+    run = {**settings, "settings": settings, "battery": source, **about(model, net), "proof": proof,
+        "noise_floor": noise_floor(net, pairs[:2]),
            "left_out": left_out,
-           "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs), pairs_patched=len(pairs),
+           "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs),
+               pairs_patched=len(pairs),
                           pairs_beside=0 if quick else len(one_per_category), rows=len(patches)),
            "peak_memory_bytes": peak_memory(settings["device"]), "seconds": round(time.perf_counter() - began, 2)}
     save_study(out, Study(ranked, patches, run, chosen.table, chosen.steps, tables, _notes(chosen.battery)), chosen)
@@ -273,9 +290,11 @@ def save_study(
 ):
     "Write a study's files; `run.json` comes last and knows the others, so a folder with it is complete."
     (out/"run.json").unlink(missing_ok=True)
-    optional = {"selection.csv": chosen.steps, "candidates.csv": chosen.candidates, **{f"{t}.parquet": done.tables.get(t) for t in BESIDE}}
+    optional = {"selection.csv": chosen.steps, "candidates.csv": chosen.candidates,
+        **{f"{t}.parquet": done.tables.get(t) for t in BESIDE}}
     written = {}
-    for name, table in {"battery.csv": done.battery, "dropped.csv": chosen.battery.dropped, "notes.csv": done.notes, **optional,
+    for name, table in {"battery.csv":
+        done.battery, "dropped.csv": chosen.battery.dropped, "notes.csv": done.notes, **optional,
                         "triage.csv": done.triage, "patches.parquet": done.patches}.items():
         if table is not None: written[name] = write_table(out/name, table)
         else: (out/name).unlink(missing_ok=True)

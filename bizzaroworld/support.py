@@ -25,7 +25,8 @@ def phases_shown(read):
     between = lambda low, high: "too few pairs" if pd.isna(low) or pd.isna(high) else f"{low}–{high}"
     rows = [{"direction": r.direction, "phase": r.phase, "layers": f"{r.first}–{r.last}" if r.layers > 0 else "none",
              "first, 95 %": between(r.first_low, r.first_high), "last, 95 %": between(r.last_low, r.last_high),
-             "relative depth": f"{r.first_depth:.2f}–{r.last_depth:.2f}" if r.layers > 0 else "–"} for r in read.bounds.itertuples()]
+             "relative depth": f"{r.first_depth:.2f}–{r.last_depth:.2f}" if r.layers > 0 else "–"}
+                 for r in read.bounds.itertuples()]
     return finding(pd.DataFrame(rows))
 
 # %% ../nbs/09b_support.ipynb #c81d7050
@@ -44,13 +45,15 @@ def choices_matter(read):
     how = lambda choice: "when one category is left out" if choice == "without the category" else f"by {choice}"
     said = "; ".join(f"{v:.2f} of the depth {how(choice)}" for choice, v in most.items())
     return finding(moved[["choice", "variant", "n", "release", "arrival"]],
-        f"In noising the largest difference is {said}. One layer is {1 / max(read.n_layers - 1, 1):.2f}.", **most.to_dict())
+        f"In noising the largest difference is {said}. One layer is {1 / max(read.n_layers - 1, 1):.2f}.",
+            **most.to_dict())
 
 # %% ../nbs/09b_support.ipynb #5390bdf6
 def directions_differ(read):
     "Where noising and denoising differ most, and on average."
     rows = pick(read.real, ("1", "3"), site="resid_pre")
-    both = rows.pivot_table(index=["category", "battery_idx", "position", "layer"], columns="direction", values="effect").reset_index()
+    both = rows.pivot_table(index=["category", "battery_idx", "position", "layer"], columns="direction",
+        values="effect").reset_index()
     both["gap"] = both.noising - both.denoising
     position, layer = both.groupby(["position", "layer"]).gap.mean().abs().idxmax()
     there = pick(both, position=position, layer=layer)
@@ -58,9 +61,12 @@ def directions_differ(read):
     none = "That interval holds 0: no difference of the directions is shown. " if gap.low <= 0 <= gap.high else ""
     at = {where: mean_over_pairs(pick(both, position=where), "gap", "+.3f") for where in ("entity", "final")}
     return finding(f"""The mean effects of the two directions differ most at the {position} position in layer {layer}:
-        {mean_over_pairs(there, "noising")} in noising, {mean_over_pairs(there, "denoising")} in denoising; pair by pair the difference is
-        {with_interval(gap)}. {none}Averaged over layers it is {at["entity"]} at the entity and {at["final"]} at the final token. Positive: more is
-        necessary than is sufficient, as where several places work together; negative: one place alone can bring the answer, and others stand in for it
+        {mean_over_pairs(there, "noising")} in noising, {mean_over_pairs(there, "denoising")} in denoising; pair by
+        pair the difference is
+        {with_interval(gap)}. {none}Averaged over layers it is {at["entity"]} at the entity and {at["final"]} at the
+        final token. Positive: more is
+        necessary than is sufficient, as where several places work together; negative: one place alone can bring the
+        answer, and others stand in for it
         when it is broken.""", position=position, layer=int(layer), gap=float(gap.estimate))
 
 # %% ../nbs/09b_support.ipynb #b94dc9e2
@@ -69,13 +75,16 @@ def windows(read):
     five = pick(read.real, "5", direction="noising")
     pairs = five.battery_idx.nunique()
     if not pairs: return finding()
-    most = five.groupby(["site", "window", "category", "battery_idx", "layer"]).effect.max().reset_index()   # each pair's strongest token
+    # each pair's strongest token
+    most = five.groupby(["site", "window", "category", "battery_idx", "layer"]).effect.max().reset_index()
     def widest(site):
         mine = pick(most, site=site)
         layers = mine.groupby(["window", "layer"]).effect.mean().groupby("window").idxmax()
         return ", ".join(f"{mean_over_pairs(pick(mine, window=w, layer=l))} for windows of {w}" for w, l in layers)
-    return finding(f"""{pairs} pairs, so the 95 % intervals are wide. The largest mean effect at each pair's strongest token:
-        `attn_out` {widest("attn_out")}; `mlp_out` {widest("mlp_out")}. A window says that its layers together suffice; it does not say which.
+    return finding(f"""{pairs} pairs, so the 95 % intervals are wide. The largest mean effect at each pair's strongest
+        token:
+        `attn_out` {widest("attn_out")}; `mlp_out` {widest("mlp_out")}. A window says that its layers together suffice;
+        it does not say which.
         In the tokens before the entity both runs are the same, so there is nothing to patch.""", pairs=pairs)
 
 def mapped_pairs(read, count=2):
@@ -97,10 +106,13 @@ def one_head_or_many(read):
     stand = {e: int(read.heads(e).passes.sum()) for e in ("4", "4F")}
     at_entity = f"{head_name(entity.layer, entity['head'])}) moves {with_ends(entity['mean'], entity.low, entity.high, '.3f')}"
     five = with_ends(spread["five_share"], spread["five_share_low"], spread["five_share_high"], ".0%")
-    return finding(f"""In noising, the strongest head at the entity ({at_entity} of the difference{others}, the strongest at the final
+    return finding(f"""In noising, the strongest head at the entity ({at_entity} of the difference{others}, the
+        strongest at the final
         token ({head}) {moves}. After correction for {len(read.heads("4F"))} looks, {stand["4"]} heads stand at the
-        entity and {stand["4F"]} at the final token. The five strongest of the final token hold {five} of the summed absolute effect of all heads;
-        with the heads shuffled within each pair, five would by chance hold up to {percent(spread["five_null"])}.""", **stand)
+        entity and {stand["4F"]} at the final token. The five strongest of the final token hold {five} of the summed
+        absolute effect of all heads;
+        with the heads shuffled within each pair, five would by chance hold up to {percent(spread["five_null"])}.""",
+        **stand)
 
 def picked_again(read):
     "The strongest heads of one half of the categories, on the other half."
@@ -109,7 +121,8 @@ def picked_again(read):
     except InputError as e: return finding(said, f"Not possible here: {letters(e)}.")
     smaller = int((again.held_out.abs() < again.picked.abs()).sum())
     names = dict(picked="half that picked it", held_out="other half", low="other half, from (95 %)", high="to")
-    return finding(said, again.rename(columns=names), f"{smaller} of the {len(again)} are smaller on the half that did not pick them.", digits=3, smaller=smaller)
+    return finding(said, again.rename(columns=names),
+        f"{smaller} of the {len(again)} are smaller on the half that did not pick them.", digits=3, smaller=smaller)
 
 # %% ../nbs/09b_support.ipynb #7deba723
 def categories_of_head(read):
@@ -124,8 +137,10 @@ def serves_every_kind(read):
     each, total = forest[:-1].sort_values("mean"), forest.iloc[-1]
     least, most = each.iloc[0], each.iloc[-1]
     return finding(f"""Does the strongest head serve every kind of fact? {head} moves most in *{letters(most.category)}*
-        ({number(most["mean"])} of the difference) and least in *{letters(least.category)}* ({number(least["mean"])}); over all pairs it is
-        {with_ends(total["mean"], total.low, total.high)}.""", most=most["mean"], least=least["mean"], total=total["mean"])
+        ({number(most["mean"])} of the difference) and least in *{letters(least.category)}* ({number(least["mean"])});
+        over all pairs it is
+        {with_ends(total["mean"], total.low, total.high)}.""", most=most["mean"], least=least["mean"],
+        total=total["mean"])
 
 # %% ../nbs/09b_support.ipynb #c03e163f
 def both_definitions(read):
@@ -133,12 +148,14 @@ def both_definitions(read):
     ours = pick(read.per_pair, direction="noising")[["battery_idx", "release", "arrival"]]
     pairs = read.legacy.merge(ours, on="battery_idx")
     rows = []
-    for words, column in (("release, first |delta| < 2 logits", "release_legacy"), ("drop, first |delta| < 0.2 of that at layer 0", "drop"),
+    for words, column in (("release, first |delta| < 2 logits", "release_legacy"),
+            ("drop, first |delta| < 0.2 of that at layer 0", "drop"),
                           ("release at one half", "release"), ("onset, first delta < −5 logits", "onset"),
                           ("worst layer, argmin of delta", "worst"), ("arrival at one half", "arrival")):
         own = column in ("release", "arrival")
         never = (pairs[column] >= read.n_layers).sum() if own else pairs[column].isna().sum()
-        rows.append({"quantity": words, "whose": "ours" if own else "legacy", "median layer": float(pairs[column].dropna().astype(float).median()),
+        rows.append({"quantity": words, "whose": "ours" if own else "legacy",
+            "median layer": float(pairs[column].dropna().astype(float).median()),
                      "pairs that never reach it": int(never)})
     return finding(pd.DataFrame(rows), _with_swing(read, pairs))
 
@@ -152,24 +169,31 @@ def _with_swing(read, pairs):
     old = pairs.release_legacy.astype(float).fillna(read.n_layers)
     grows = r(old - pairs.release)
     holds = "that interval leaves out 0" if grows.low > 0 or grows.high < 0 else "that interval holds 0, so it is not shown here"
-    return f"""The legacy release {later}. A threshold in logits may measure how firmly a fact is known along with where it is carried: the legacy
-        release correlates with TotalSwing at r = {with_interval(r(old))}, ours at {with_interval(r(pairs.release))}, and how much later the legacy one
+    return f"""The legacy release {later}. A threshold in logits may measure how firmly a fact is known along with
+        where it is carried: the legacy
+        release correlates with TotalSwing at r = {with_interval(r(old))}, ours at {with_interval(r(pairs.release))},
+        and how much later the legacy one
         is at {with_interval(grows)} ({holds}; a pair that is never released counts as layer {read.n_layers})."""
 
 # %% ../nbs/09b_support.ipynb #d48032d1
 def beside_published(read):
     "The public study's definitions on this model, under a control, and as published, on relative depth."
     beside = legacy.legacy_beside(read.study)
-    of = lambda r, k: "–" if pd.isna(r[k]) else number(r[k]) if pd.isna(r[k + "_low"]) else with_ends(r[k], r[k + "_low"], r[k + "_high"])
-    shown = pd.DataFrame([{"quantity": r.quantity, "its definition": of(r, "legacy"), "pairs": r.n, "ours": of(r, "ours"),
+    of = lambda r, k: "–" if pd.isna(r[k]) else number(r[k]) if pd.isna(r[k + "_low"]) else with_ends(r[k],
+        r[k + "_low"], r[k + "_high"])
+    shown = pd.DataFrame([{"quantity": r.quantity, "its definition": of(r, "legacy"), "pairs": r.n,
+        "ours": of(r, "ours"),
         "random direction": of(r, "control"), "pairs ": r.control_n, "Gemma-2B": r["published_gemma-2b"],
         "Gemma-3-12B-IT": r["published_gemma-3-12b-it"]} for _, r in beside.iterrows()])
     go = beside.set_index("quantity").loc["release"]
     alike = pd.notna(go.control) and abs(go.legacy - go.control) < .5 / read.n_layers
-    return finding("""On relative depth, with 95 % intervals: the public study's definition on this model, ours, the public study's definition under a
+    return finding("""On relative depth, with 95 % intervals: the public study's definition on this model, ours, the
+        public study's definition under a
         control that carries no fact (a random direction of the same length), and the published numbers.""", shown,
-        """Written with a random direction instead of the other run's activation, the entity is let go at the same depth in the median pair. So this
-        layer says until where the entity's tokens are read, whatever stands there; that they carry *the fact* is said by the effect before it, beside
+        """Written with a random direction instead of the other run's activation, the entity is let go at the same
+        depth in the median pair. So this
+        layer says until where the entity's tokens are read, whatever stands there; that they carry *the fact* is said
+        by the effect before it, beside
         its controls.""" if alike else "", alike=bool(alike))
 
 # %% ../nbs/09b_support.ipynb #28178155
@@ -198,24 +222,31 @@ def less_controls(read, less):
     "Where a real patch moves most beyond each control, as a table; `less` as `inference.against_controls` gives it."
     rows = pick(less, ("1", "3"), control=[c for c in CONTROLS if c != "null"], direction="noising")
     most = rows.sort_values("difference", ascending=False).groupby(["control", "experiment"]).head(1)
-    size = lambda r: "–" if not r.d_z <= 1000 else with_ends(r.d_z, r.d_z_low, r.d_z_high)   # by a standard deviation that is rounding
-    shown = pd.DataFrame([{"control": CONTROLS[r.control].title, "experiment": r.experiment, "layer": r.layer, "pairs": r.n,
+    # by a standard deviation that is rounding
+    size = lambda r: "–" if not r.d_z <= 1000 else with_ends(r.d_z, r.d_z_low, r.d_z_high)
+    shown = pd.DataFrame([{"control": CONTROLS[r.control].title, "experiment": r.experiment, "layer": r.layer,
+        "pairs": r.n,
         "difference (95 %)": with_ends(r.difference, r.low, r.high), "d_z (95 %)": size(r)} for r in most.itertuples()])
-    return finding(shown, """Strongest layer of experiments 1 and 3 against each control, noising; d_z is the mean difference in units of its standard
+    return finding(shown, """Strongest layer of experiments 1 and 3 against each control, noising; d_z is the mean
+        difference in units of its standard
         deviation over pairs, with its 95 % interval.""", _power(read, int(less.n.max())))
 
 def _power(read, n):
     "What so many pairs could have found."
     if n < 2: return "One pair has these controls, which is too few for a test."
-    return f"""{n} pairs, one of each category: a test on so few categories finds a difference of {inference.detectable(n):.2f} standard deviations
-        four times in five; all {len(read.triage)} pairs, were they independent, one of {inference.detectable(len(read.triage)):.2f}."""
+    return f"""{n} pairs, one of each category: a test on so few categories finds a difference of
+        {inference.detectable(n):.2f} standard deviations
+        four times in five; all {len(read.triage)} pairs, were they independent, one of
+        {inference.detectable(len(read.triage)):.2f}."""
 
 # %% ../nbs/09b_support.ipynb #f09b06ee
 def limits(read):
     "What was asked, and what so many pairs can show."
     kinds = read.triage.category.nunique()
     detects = "detects" if kinds == 1 else "detect"
-    return finding(f"""- **What was asked.** {count_of(len(read.triage), "pair")} of {count_of(kinds, "kind")} of short English statements that
+    return finding(f"""- **What was asked.** {count_of(len(read.triage), "pair")} of {count_of(kinds, "kind")} of short
+        English statements that
         {read.called} completes well. Facts that it knows less firmly, or says in other words, may travel otherwise.""",
         f"""- **Power.** {count_of(kinds, "category").capitalize()}, the unit that is resampled, {detects} an effect of
-        {inference.detectable(max(kinds, 2)):.2f} standard deviations or more at 80 %; smaller ones may be there and unseen.""")
+        {inference.detectable(max(kinds, 2)):.2f} standard deviations or more at 80 %; smaller ones may be there and
+        unseen.""")

@@ -37,7 +37,8 @@ def section(
 
 def quick_note(read):
     "What a quick study leaves out."
-    return finding("""This study was a quick one (`--quick`). What the six experiments say of single heads stands here, and what the strongest of
+    return finding("""This study was a quick one (`--quick`). What the six experiments say of single heads stands here,
+        and what the strongest of
         them look at is at the end; the sections between need the whole study.""" if read.run.get("quick") else "")
 
 # %% ../nbs/10f_travel.ipynb #t601
@@ -78,20 +79,27 @@ def the_road(read):
     window = int(rows.window.max())
     (layer, real), (_, wrong) = knocked_out(read, window), knocked_out(read, window, "wrong_position")
     low, high = max(0, layer - window // 2), min(read.n_layers - 1, layer + window // 2)
-    return f"""- **The road.** When the last word is kept from looking at the entity in layers {low} to {high}, {with_interval(real)} of the
-        answer's difference is lost at the strongest place; kept from looking at another word in the same layers it loses {with_interval(wrong)}."""
+    return f"""- **The road.** When the last word is kept from looking at the entity in layers {low} to {high},
+        {with_interval(real)} of the
+        answer's difference is lost at the strongest place; kept from looking at another word in the same layers it
+        loses {with_interval(wrong)}."""
 
 def few_parts(read):
     "How much of the answer the best tenth and fifth of heads and MLPs keep."
     if "circuit" not in read.study.tables: return ""
     table = read.study.tables["circuit"]
-    kept = lambda ranking, share, direction="noising": with_interval(faithfulness.over_pairs_at(table, ranking, share, direction))
+    kept = lambda ranking, share, direction="noising": with_interval(faithfulness.over_pairs_at(table, ranking, share,
+        direction))
     enough = faithfulness.enough(table)
     said = f"Nine tenths are kept from the best {percent(enough)} on" if enough is not None else "No circuit keeps nine tenths for good"
-    return f"""- **How few parts are enough.** Ranked on one half of the categories and tested on the other, the best tenth of heads and MLPs keeps
-        {kept("measured", .1)} of the answer, the best fifth {kept("measured", .2)}; a fifth drawn at random keeps {kept("random", .2)}.
-        {said} (noising). The other way round, where the corrupt run keeps its best fifth and all else comes from the clean run,
-        {kept("measured", .2, "denoising")} of the corrupt run's answer is kept (at random {kept("random", .2, "denoising")})."""
+    return f"""- **How few parts are enough.** Ranked on one half of the categories and tested on the other, the best
+        tenth of heads and MLPs keeps
+        {kept("measured", .1)} of the answer, the best fifth {kept("measured", .2)}; a fifth drawn at random keeps
+        {kept("random", .2)}.
+        {said} (noising). The other way round, where the corrupt run keeps its best fifth and all else comes from the
+        clean run,
+        {kept("measured", .2, "denoising")} of the corrupt run's answer is kept (at random
+        {kept("random", .2, "denoising")})."""
 
 def in_plain_words(read):
     "One head, the road, and a circuit, each in a sentence."
@@ -108,9 +116,12 @@ def hardest_looking(read):
     weight = lambda h: mean_over_pairs(pick(attention, layer=h.layer, head=h["head"]), "weight")
     moves = lambda h: mean_over_pairs(pick(read.real, "4F", direction="noising", layer=h.layer, head=h["head"]))
     ten = set(look.nlargest(10, "weight").name) & set(look.loc[look.effect.abs().nlargest(10).index].name)
-    return finding(f"""The head that looks hardest at the entity is {seen["name"]}, with weight {weight(seen)}; it moves {moves(seen)} of the
-        difference. The head that moves most is {strong["name"]}: {moves(strong)}, weight {weight(strong)}. All heads together have a mean weight of
-        {look.weight.mean():.2f} and a mean effect of {number(look.effect.mean(), ".3f")}. Of the ten heads that look hardest, {len(ten)} are among
+    return finding(f"""The head that looks hardest at the entity is {seen["name"]}, with weight {weight(seen)}; it
+        moves {moves(seen)} of the
+        difference. The head that moves most is {strong["name"]}: {moves(strong)}, weight {weight(strong)}. All heads
+        together have a mean weight of
+        {look.weight.mean():.2f} and a mean effect of {number(look.effect.mean(), ".3f")}. Of the ten heads that look
+        hardest, {len(ten)} are among
         the ten that move most.""", both=len(ten))
 
 # %% ../nbs/10f_travel.ipynb #d9f30c17
@@ -128,7 +139,8 @@ def strongest_of_each(read):
     values = len(best) == 3 and size["v"] > 2 * max(size["q"], size["k"])
     read_else = " Values outweigh queries and keys: the heads look at the same place in both runs and read something else there."
     lacks = [s for s in lacks_of(read.run) if "experiment 6" in s or "latent" in s]
-    return finding(f"Strongest of each, noising: {said}.{read_else if values else ''}", *lacks, **{k: float(v) for k, v in size.items()})
+    return finding(f"Strongest of each, noising: {said}.{read_else if values else ''}", *lacks,
+        **{k: float(v) for k, v in size.items()})
 
 # %% ../nbs/10f_travel.ipynb #99ab7f1b
 def written(read):
@@ -143,10 +155,13 @@ def written(read):
     best, worst = each.idxmax(), each.idxmin()
     middle = signed(f"{each.quantile(.25):.3f} to {each.quantile(.75):.3f}")
     of = lambda place: logits(pick(heads, source=place))
-    return finding(f"""Summed over all heads, what is read from the entity writes {of("entity")} logits for the run's own answer, what is read from the
-        final token {of("final")}, what is read from the first token, which says nothing of the fact, {of("first")}; MLPs write
+    return finding(f"""Summed over all heads, what is read from the entity writes {of("entity")} logits for the run's
+        own answer, what is read from the
+        final token {of("final")}, what is read from the first token, which says nothing of the fact, {of("first")};
+        MLPs write
         {logits(pick(own, component="mlp"))} directly (means over pairs and both runs).""",
-        f"""The strongest helper is {head_name(*best)} with {by_head(best)}, the strongest suppressor {head_name(*worst)} with {by_head(worst)}; the
+        f"""The strongest helper is {head_name(*best)} with {by_head(best)}, the strongest suppressor
+        {head_name(*worst)} with {by_head(worst)}; the
         middle half of the {len(each)} heads writes {middle}.""", best=each.max(), worst=each.min())
 
 # %% ../nbs/10f_travel.ipynb #991abb2c
@@ -160,7 +175,8 @@ def road_by_window(read):
                "another token hidden": with_interval(wrong)}
         if rows.kl_divergence.notna().all():
             kl = [knocked_out(read, window, c, "kl_divergence")[1] for c in (None, "wrong_position")]
-            row |= {"KL divergence, nats": with_interval(kl[0]), "KL, another token hidden": with_interval(kl[1], ".3f")}
+            row |= {"KL divergence, nats": with_interval(kl[0]),
+                "KL, another token hidden": with_interval(kl[1], ".3f")}
         found.append(row)
     return finding(pd.DataFrame(found))
 
@@ -172,15 +188,19 @@ def strongest_edges(read):
     direct, inner = real[real.to == "answer (direct)"], real[real.to != "answer (direct)"]
     first = real.iloc[0]
     same = chance[(chance.to == first.to) & (chance.sender == f"random {first.sender.split('H')[0]}")]
-    beside = "".join(f"; from a random head of its layer {with_ends(r['mean'], r.low, r.high)}" for _, r in same.iterrows())
+    beside = "".join(f"; from a random head of its layer {with_ends(r['mean'], r.low, r.high)}"
+        for _, r in same.iterrows())
     apart = lambda rows: int(((rows.low > 0) | (rows.high < 0)).sum())
     into = "the senders are in the last layer, so there is no edge into another head."
     if len(inner):
         best = inner.iloc[0]
         into = f"the strongest edge into another head is {best.sender} → {best.to}: {with_ends(best['mean'], best.low, best.high, '.3f')}."
-    return finding(f"""The strongest edge is {first.sender} → {first.to}: {with_ends(first["mean"], first.low, first.high)}{beside}. The direct ways of
-        the {direct.sender.nunique()} senders to the answer sum to {number(direct["mean"].sum())}; {into} Of {len(real)} edges, {apart(real)} have an
-        interval without 0, one at a time; of {len(chance)} edges from random heads, {apart(chance)}.""", real=apart(real), chance=apart(chance))
+    return finding(f"""The strongest edge is {first.sender} → {first.to}:
+        {with_ends(first["mean"], first.low, first.high)}{beside}. The direct ways of
+        the {direct.sender.nunique()} senders to the answer sum to {number(direct["mean"].sum())}; {into} Of
+        {len(real)} edges, {apart(real)} have an
+        interval without 0, one at a time; of {len(chance)} edges from random heads, {apart(chance)}.""",
+        real=apart(real), chance=apart(chance))
 
 # %% ../nbs/10f_travel.ipynb #93ab6ef0
 def circuits_compared(read):
@@ -188,7 +208,8 @@ def circuits_compared(read):
     table = read.study.tables["circuit"]
     rankings = [r for r in ("measured", "attribution", "random") if r in set(table.ranking)]
     rows = [{"direction": direction, "": name, **{r: with_interval(found) for r, found in by_ranking.items()}}
-            for direction in ("noising", "denoising") for name, by_ranking in faithfulness.summary(table, rankings, direction).items()]
+            for direction in ("noising", "denoising") for name, by_ranking in faithfulness.summary(table, rankings,
+                    direction).items()]
     return finding(pd.DataFrame(rows))
 
 # %% ../nbs/10f_travel.ipynb #527f27fa
@@ -225,16 +246,20 @@ def tokens_that_matter(read):
     parts = []
     for layer in dict.fromkeys((0, min(last, int(released)), last)):
         parts += [f"**Layer {layer}**: each token of “{letters(first.clean_prompt)}” in the colour of its effect when `resid_pre` is patched there "
-                  "(noising; blue 1, white 0).", charts.token_effects(first.tokens, _effects(read, mapped[0], layer, len(first.tokens)))]
+                  "(noising; blue 1, white 0).", charts.token_effects(first.tokens,
+                      _effects(read, mapped[0], layer, len(first.tokens)))]
     return finding(*parts)
 
 def what_heads_look_at(read):
     "Attention of the strongest heads on some prompts."
     prompts, shown = _prompts(read), read.study.tables.get("patterns")
     if shown is None or prompts is None: return finding(left_out(read, "patterns"))
-    heads, parts = ", ".join(head_name(l, h) for l, h in shown[["layer", "head"]].drop_duplicates().itertuples(index=False)), []
+    heads, parts = ", ".join(head_name(l, h) for l, h in shown[["layer",
+        "head"]].drop_duplicates().itertuples(index=False)), []
     for pair in shown.battery_idx.unique():
         p = prompts.loc[pair]
         parts += [f"**{letters(p.clean_prompt)}** →{letters(p.clean_target)}: the heads of largest effect at the final token ({heads}). "
-                  "Rows attend to columns; choose a head to enlarge it.", routing_charts.pattern_view(shown, battery_idx=pair, tokens=p.tokens)]
-    return finding(*parts, "Where a head looks is not yet what it carries: the maps above say which heads move the answer, these pictures only what they read.")
+                  "Rows attend to columns; choose a head to enlarge it.",
+                      routing_charts.pattern_view(shown, battery_idx=pair, tokens=p.tokens)]
+    return finding(*parts,
+        "Where a head looks is not yet what it carries: the maps above say which heads move the answer, these pictures only what they read.")

@@ -66,7 +66,8 @@ class Evidence:
 
     def average(self, values, statistic=mean)->Interval:
         "The same, of a series by pair."
-        return cluster_bootstrap(values.to_numpy(dtype=float), categories(self.patches, values.index), statistic=statistic)
+        return cluster_bootstrap(values.to_numpy(dtype=float), categories(self.patches, values.index),
+            statistic=statistic)
 
 # %% ../nbs/09_verdicts.ipynb #c015
 def evidence(
@@ -76,7 +77,8 @@ def evidence(
     patches = measured(study.patches)      # a pair without a swing has no effect to judge by
     noising = patches[patches.direction == "noising"]
     pairs, phases = release_arrival(noising), phase_table(noising)
-    return Evidence(study.run["model"], int(pairs.n_layers.iloc[0]), study.triage, patches, pairs, legacy(patches), phases,
+    return Evidence(study.run["model"], int(pairs.n_layers.iloc[0]), study.triage, patches, pairs, legacy(patches),
+        phases,
                     study.run.get("counts", {}), getattr(study, "tables", {}))
 
 # %% ../nbs/09_verdicts.ipynb #c018
@@ -142,7 +144,8 @@ def of_selection(
 # %% ../nbs/09_verdicts.ipynb #c023
 # where the patch would be, were it not at the wrong position
 STANDS = {"1": "final", "2A": "final", "2B": "entity", "3": "entity", "7": "entity"}
-CALLED = {"random_vector": "a random direction of the same length", "other_category": "a run of another category", "wrong_position": "another token"}
+CALLED = {"random_vector": "a random direction of the same length", "other_category": "a run of another category",
+    "wrong_position": "another token"}
 NO_CONTROL, NO_PATCH = "None: the study did not run such a control.", "None: no patch enters this number."
 
 def under(
@@ -174,7 +177,8 @@ def controlled(
     asked = e.patches[e.patches.experiment != "7"]   # a knock-out has its control on other pairs, and stands in P15
     rows = {CALLED[n]: under(asked, n) for n in names if (asked.control == n).any()}
     if not rows: return NO_CONTROL
-    same = set.intersection(set(e.old.battery_idx if pairs is None else pairs), *(set(t.battery_idx) for t in rows.values()))
+    same = set.intersection(set(e.old.battery_idx if pairs is None else pairs),
+        *(set(t.battery_idx) for t in rows.values()))
     if not same: return "None: no control was run on these pairs."
     said, tell = [], lambda found: found if isinstance(found, str) else as_text(found, form)
     for name, t in {"the study's own patch": asked[asked.control.isna()], **rows}.items():

@@ -55,9 +55,11 @@ def visible_cells(
             options = re.findall(r"(?m)^#\|\s*(?:echo|code-fold|column|tbl-cap)\s*:.*$", source)
             body = re.sub(r"(?m)^#\|.*\n?", "", source).strip("\n")
             cell.update(source="\n".join([*options, body]), execution_count=None)
-            cell["outputs"] = [o for o in cell.get("outputs", []) if not (o["output_type"] == "stream" and o.get("name") == "stderr")]
+            cell["outputs"] = [o for o in cell.get("outputs", [])
+                if not (o["output_type"] == "stream" and o.get("name") == "stderr")]
         kept.append(cell)
-    while kept and kept[-1]["cell_type"] == "markdown" and re.fullmatch(r"#+ [^\n]*\s*", "".join(kept[-1]["source"])): kept.pop()   # a heading of hidden cells
+    while kept and kept[-1]["cell_type"] == "markdown" and re.fullmatch(r"#+ [^\n]*\s*", "".join(kept[-1]["source"])):
+        kept.pop()   # a heading of hidden cells
     return kept
 
 # %% ../nbs/10j_website.ipynb #c020
@@ -142,7 +144,8 @@ def page_output(
         text = "".join(output.get("text", data.get("text/plain", "")))
         return printed(output, text) if OPENS in text else output
     markup = re.sub(r"(?s)<style scoped>.*?</style>", "", data["text/html"]).replace(' border="1"', "")
-    return raw_block(f'<div class="bz-table">{markup}</div>' if "<table" in markup and "bz-table" not in markup else markup)
+    return raw_block(f'<div class="bz-table">{markup}</div>' if "<table" in markup and "bz-table" not in markup
+        else markup)
 
 # %% ../nbs/10j_website.ipynb #c029
 def front_matter(
@@ -154,7 +157,8 @@ def front_matter(
     found = re.match(r"#\s+(.+?)\s*\n+(?:>\s*(.+?)\s*(?:\n|$))?", "".join(first["source"]) + "\n") if first else None
     if not found: return "", "", cells
     first["source"] = ("".join(first["source"]) + "\n")[found.end():].strip()
-    return found[1], found[2] or "", [c for c in cells if c["cell_type"] != "raw" and (c is not first or first["source"])]
+    return found[1], found[2] or "", [c for c in cells if c["cell_type"] != "raw"
+        and (c is not first or first["source"])]
 
 # %% ../nbs/10j_website.ipynb #c030
 def scripts(markup:str)->str: # script tags
@@ -170,8 +174,10 @@ def unique_ids(cells:list):
     def again(m):
         seen[m[1]] = n = seen.get(m[1], 0) + 1
         return m[0] if n == 1 else f'id="{m[1]}-{n}"'
-    for output in (o for c in cells if c["cell_type"] == "code" for o in c["outputs"] if "text/markdown" in o.get("data", {})):
-        output["data"]["text/markdown"] = re.sub(r'id="((?:vis|cv)-[0-9a-f]{12})"', again, "".join(output["data"]["text/markdown"]))
+    for output in (o for c in cells if c["cell_type"] == "code" for o in c["outputs"]
+            if "text/markdown" in o.get("data", {})):
+        output["data"]["text/markdown"] = re.sub(r'id="((?:vis|cv)-[0-9a-f]{12})"', again,
+            "".join(output["data"]["text/markdown"]))
 
 # %% ../nbs/10j_website.ipynb #c032
 def to_page(
@@ -190,13 +196,15 @@ def to_page(
         if cell["cell_type"] == "code": cell["outputs"] = [page_output(o) for o in cell["outputs"]]
     unique_ids(cells)
     head = dict(cell_type="raw", metadata={}, source="---\n"
-        + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in (("title", name or title), ("subtitle", subtitle)) if v)
+        + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n"
+            for k, v in (("title", name or title), ("subtitle", subtitle)) if v)
         + "".join(own) + "---")
     tags = scripts(json.dumps(cells))
     tail = [dict(cell_type="markdown", metadata={}, source=f"```{{=html}}\n{tags}\n```")] if tags else []
     pages = [as_lines(c) | dict(id=f"c{i:03d}") for i, c in enumerate([head, *cells, *tail])]
     kernel = dict(display_name="Python 3", language="python", name="python3")
-    return dict(cells=pages, metadata=dict(kernelspec=kernel, language_info=dict(name="python")), nbformat=4, nbformat_minor=5)
+    return dict(cells=pages, metadata=dict(kernelspec=kernel, language_info=dict(name="python")), nbformat=4,
+        nbformat_minor=5)
 
 # %% ../nbs/10j_website.ipynb #c035
 def write_assets(
@@ -292,7 +300,8 @@ def page_facts(
 
 def pages()->dict: # facts by the notebook's name below `book()`, in the order of their places
     "The pages that a report is made of: whatever says of itself that it is one."
-    found = {str(p.relative_to(book()).with_suffix("").as_posix()): page_facts(p) for p in (book()/"index.ipynb", *sorted((book()/"reports").glob("*.ipynb")))}
+    found = {str(p.relative_to(book()).with_suffix("").as_posix()): page_facts(p)
+        for p in (book()/"index.ipynb", *sorted((book()/"reports").glob("*.ipynb")))}
     return dict(sorted(((n, f) for n, f in found.items() if f), key=lambda nf: (nf[1].get("place", 99), nf[0])))
 
 # %% ../nbs/10j_website.ipynb #c042t
@@ -339,7 +348,8 @@ def write_pages(
     (proc/"_quarto.yml").write_text(project_file(), encoding="utf-8")
     write_assets(proc/"assets")
     for text in nbs.glob("*.md"): shutil.copy(text, proc/text.name)
-    sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True) for p in sorted((proc/"_executed").glob("*.ipynb"))]
+    sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True)
+        for p in sorted((proc/"_executed").glob("*.ipynb"))]
     for path, prose in sources:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         page = to_page(notebook, prose=prose, name=page_title(path, notebook) if prose else "")

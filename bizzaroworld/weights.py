@@ -97,7 +97,8 @@ def quiet(offline=False):
     from huggingface_hub.utils import logging as hub
     log = transformers.utils.logging
     level, hub_level, bars, was = log.get_verbosity(), hub.get_verbosity(), log.is_progress_bar_enabled(), constants.HF_HUB_OFFLINE
-    log.set_verbosity_error(); hub.set_verbosity_error(); log.disable_progress_bar()   # the hub counts each try at a network that is not there
+    # the hub counts each try at a network that is not there
+    log.set_verbosity_error(); hub.set_verbosity_error(); log.disable_progress_bar()
     constants.HF_HUB_OFFLINE = offline or was   # the environment variable is read only once, at import
     try:
         with warnings.catch_warnings():
@@ -339,7 +340,8 @@ def _quantised(config, names):
         if not isinstance(part, dict): continue
         how = next(filter(None, map(part.get, ("quantization_config", "compression_config", "quantization"))), None)
         if how: return one_line(how.get("quant_method", "unknown method") if isinstance(how, dict) else how, 40)
-    older = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}   # beside it
+    # beside it
+    older = {"quantize_config.json": "gptq", "quant_config.json": "awq", "hf_quant_config.json": "modelopt"}
     return next((method for name, method in older.items() if name in names), "")
 
 def _refuse_beside(place, ggufs):
@@ -673,7 +675,8 @@ def locate(
     bare, at, _ = name.partition("@")
     if at and re.fullmatch(HUB_ID, bare, re.ASCII):
         raise InputError(f"{shown(name)} names no revision of {bare}: use a branch, a tag or a commit, as in org/name@main")
-    if at and known_model(bare): raise InputError(f"{bare} comes as a package, in one revision: leave out what follows the @")
+    if at and known_model(bare):
+        raise InputError(f"{bare} comes as a package, in one revision: leave out what follows the @")
     raise InputError(f"unknown model {shown(name)}: use {names}, {place}")
 
 # %% ../nbs/00_weights.ipynb #g011
@@ -714,5 +717,6 @@ def at_hand(
     "Whether a model can be loaded without a network."
     spec = known_model(name)
     if spec is None: return locate(name)[1]
-    if spec.source == "embedded": return importlib.util.find_spec(PACKAGES[name]) is not None or is_whole(cache_folder()/f"{name}-v1")
+    if spec.source == "embedded":
+        return importlib.util.find_spec(PACKAGES[name]) is not None or is_whole(cache_folder()/f"{name}-v1")
     return _cached(spec.hub_id, weights=True) is not None

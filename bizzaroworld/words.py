@@ -120,7 +120,8 @@ def visible(
     def seen(c):
         if c in "\n\r\t": return " "
         if ord(c) < 32: return chr(0x2400 + ord(c))
-        return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") and c not in "\u200c\u200d" else c
+        return "\N{REPLACEMENT CHARACTER}" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl",
+            "Zp") and c not in "\u200c\u200d" else c
     return "".join(map(seen, str(text)))
 
 def letters(
@@ -164,7 +165,8 @@ def show_table(
 ):
     "Show a table."
     if not markup: frame = frame.map(lambda v: letters(v) if isinstance(v, str) else v).rename(columns=letters)
-    display(HTML(frame.to_html(index=False, border=0, na_rep="–", escape=False, float_format=lambda v: signed(f"{v:.{digits}f}"))))
+    display(HTML(frame.to_html(index=False, border=0, na_rep="–", escape=False,
+        float_format=lambda v: signed(f"{v:.{digits}f}"))))
 
 # %% ../nbs/00_words.ipynb #n016b
 @dataclass(frozen=True)
