@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HISTOGRAM', 'SHOWN_METRICS', 'WRITTEN', 'Reading', 'mean_over_pairs', 'median_layer', 'cards', 'strongest_head',
-           'in_short', 'what_was_done', 'where_it_can_be_changed', 'wrong_things', 'known_facts', 'worst_layer',
+           'in_short', 'what_was_done', 'where_it_can_be_changed', 'wrong_things', 'known_facts', 'worst_and_onset',
            'damage', 'strongest_outputs', 'states_and_outputs', 'peak_text', 'peaks', 'lets_go', 'counted_layers',
            'other_metrics']
 
@@ -194,7 +194,7 @@ def known_facts(read):
         t[list(columns)].head(10).rename(columns=columns), first=int(first.sum()), swing=t.total_swing.mean())
 
 # %% ../nbs/09a_findings.ipynb #0ed6f7be
-def worst_layer(read):
+def worst_and_onset(read):
     "Worst layer and onset, by the legacy definitions."
     worst, onset = read.legacy.worst.astype(float), read.legacy.onset.dropna().astype(float)
     last = int((worst == read.n_layers - 1).sum())

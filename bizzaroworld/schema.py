@@ -90,11 +90,14 @@ def experiment_of(
     raise InputError(f"unknown experiment {name!r}: use one of {', '.join(among)}")
 
 # %% ../nbs/00_schema.ipynb #9f6c0de3
+_SPOKEN = {"z": "each head's `z`", "q": "each head's `q`", "k": "each key/value head's `k`", "v": "each key/value head's `v`",
+    "knockout": "attention from the final token"}
+
 def _where(e):
     "Sites and positions of an experiment in words."
-    sites = ", ".join(f"`{s}`" for s in e.sites) if e.sites != RESIDUAL else "five sites"
+    sites = "five sites" if e.sites == RESIDUAL else ", ".join(_SPOKEN.get(s, f"`{s}`") for s in e.sites)
     alone = "" if e.windows == (1,) else f", in windows of {', '.join(map(str, e.windows))} layers"
-    return sites + alone, "; ".join({"token": "every token"}.get(p, p) for p in e.positions)
+    return f"{sites}, every layer{alone}", "; ".join({"token": "every token"}.get(p, p) for p in e.positions)
 
 def experiments_table()->pd.DataFrame: # `id`, `what is patched`, `where`, `what it gives`
     "The experiments, a row each."

@@ -177,7 +177,7 @@ class Finding:
     digits:int=2 # of tables, behind the decimal point
 
     @property
-    def text(self): return " ".join(p for p in self.parts if isinstance(p, str))
+    def text(self): return " ".join(" ".join(p.split()) for p in self.parts if isinstance(p, str))
 
     def _ipython_display_(self):
         for part in self.parts:

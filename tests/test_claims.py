@@ -72,8 +72,8 @@ def test_depth_is_compared_between_models():
 
 def test_numbers_of_the_published_model_are_compared_with_its_own():
     own = study("gemma-3-12b-it")
-    assert claims.total_swing(verdicts.evidence(own)).verdict in ("reproduced", "differs")
-    assert claims.total_swing(verdicts.evidence(study("other"))).verdict == "not comparable"
+    assert claims.size_of_swing(verdicts.evidence(own)).verdict in ("reproduced", "differs")
+    assert claims.size_of_swing(verdicts.evidence(study("other"))).verdict == "not comparable"
 
 
 PAIRS, LAYERS = 60, 12

@@ -1,0 +1,60 @@
+"The rules of the house hold, and each of them can be seen to fail."
+import json
+from pathlib import Path
+
+import pytest
+
+import house
+
+
+def notebook(path, *cells):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = [dict(cell_type=kind, id=str(i), metadata={}, source=[text], **({} if kind == "markdown" else dict(outputs=[], execution_count=None))) for i, (kind, text) in enumerate(cells)]
+    path.write_text(json.dumps(dict(cells=made, metadata={}, nbformat=4, nbformat_minor=5)))
+
+
+@pytest.mark.parametrize("rule", house.RULES)
+def test_the_rule_holds(rule):
+    "Files have as many faults as `NOT_YET` says, not one more; where they have fewer, the list is to say so."
+    found = {name: len(faults) for name, faults in house.faults(rule).items()}
+    known = house.NOT_YET.get(rule, {})
+    worse = {n: f"{k} (known: {known.get(n, 0)})" for n, k in found.items() if k > known.get(n, 0)}
+    assert not worse, f"{rule}: {worse}"
+    better = {n: f"{found.get(n, 0)} (known: {k})" for n, k in known.items() if found.get(n, 0) < k}
+    assert not better, f"{rule}: fewer than NOT_YET in tests/house.py says: {better}"
+
+
+def test_no_name_is_defined_in_two_modules():
+    assert not house.defined_twice()
+    assert set(house.TWICE) <= {n for p in house.modules() for n in house.defined(p)}, "a name in TWICE that is nowhere"
+
+
+FAULTY = {   # a file, its cells, and how often the rule fails there
+    "no program in a page": ("nbs/reports/a.ipynb", [("code", "def f(): pass"), ("code", "g = lambda: 0"), ("code", "class A: pass"), ("code", "sorted([1], key=lambda x: x)")], 3),
+    "lines of a page": ("nbs/reports/a.ipynb", [("code", "x = 1  # " + "y" * 110)], 1),
+    "lines of a chapter": ("nbs/01_a.ipynb", [("code", "x = 1  # " + "y" * 120), ("code", "x" * 120)], 1),
+    "cells of a notebook": ("nbs/01_a.ipynb", [("code", "1")] * 62, 2),
+    "lines of an exported cell": ("nbs/01_a.ipynb", [("code", "#| export\n" + "x = 1\n" * 31), ("code", "x = 1\n" * 40)], 1),
+    "prose of a chapter": ("nbs/01_a.ipynb", [("markdown", "# A")] + [("code", "1")] * 4 + [("code", "#| hide\n2")] * 9, 1),
+    "shapes of tensors": ("nbs/01_a.ipynb", [("code", "#| export\ndef f(\n    x:torch.Tensor, # a\n    y, # `[row, token]` of b\n    z:Int[Tensor, 'row'], # c\n): pass\n\ndef _g(x:torch.Tensor): pass")], 2),
+}
+
+
+@pytest.mark.parametrize("rule", house.RULES)
+def test_the_rule_can_fail(rule, tmp_path):
+    name, cells, count = FAULTY[rule]
+    notebook(tmp_path / name, *cells)
+    assert {n: len(f) for n, f in house.faults(rule, tmp_path).items()} == {Path(name).name: count}
+
+
+def test_a_name_in_two_modules_is_seen(tmp_path):
+    for module, text in dict(a="X = 1\ndef f(): pass\n_y = 2", b="def f(): pass\n_y = 3", _modidx="X = 1").items():
+        (tmp_path / "bizzaroworld").mkdir(exist_ok=True); (tmp_path / "bizzaroworld" / f"{module}.py").write_text(text)
+    assert house.defined_twice(tmp_path) == {"f": ["a", "b"]}
+
+
+def test_every_chapter_runs_something():
+    "A notebook that is counted as passed has cells that run; those of the report are executed by its own tests."
+    for path in house.chapters():
+        assert sum(bool(house.body(t).strip()) for t in house.code(path)) > 3, path.name
+        assert "skip_exec: true" not in house.source(house.cells(path)[0]), path.name
