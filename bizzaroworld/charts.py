@@ -12,6 +12,7 @@ __all__ = ['COLOURS', 'PALETTE', 'DIVERGING', 'LOOK', 'VEGA_MIME', 'GREY', 'titl
 import hashlib, json, re, textwrap
 from dataclasses import dataclass
 import altair as alt
+from jaxtyping import Float
 import numpy as np
 import pandas as pd
 from .inference import cluster_bootstrap, head_map as tested_heads, measured
@@ -37,7 +38,6 @@ LOOK = {"font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue',
     "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "subtitleFontSize": 12, "subtitleColor": "#55555f",
         "offset": 12}}
 
-# %% ../nbs/10_charts.ipynb #c009
 def titled(
     chart:alt.TopLevelMixin, # a chart without its title
     title:str, # what the reader should see
@@ -421,7 +421,6 @@ def shared_pairs(
     table = patches[patches.pair.isin(shared)]
     return table.assign(relative_depth=table.layer/table.groupby("model").layer.transform("max"))
 
-# %% ../nbs/10_charts.ipynb #c055
 def compare_depth(
     patches:pd.DataFrame, # what `shared_pairs` gave
     *,
@@ -473,7 +472,7 @@ def token_markup(token):
 # %% ../nbs/10_charts.ipynb #c062
 def attention_view(
     tokens:list, # token strings of one prompt
-    patterns:np.ndarray, # head × destination × source
+    patterns:Float[np.ndarray, "head destination source"], # attention weights
     names:list, # name of each head, e.g. `L12 H3`
 )->TokenView: # interactive on the site, a map in JupyterLab
     "Attention patterns of some heads on one prompt."
@@ -497,7 +496,7 @@ def attention_view(
 # %% ../nbs/10_charts.ipynb #c064
 def token_effects(
     tokens:list, # token strings of one prompt
-    effects:np.ndarray, # one effect a token
+    effects:Float[np.ndarray, "token"], # one effect a token
 )->TokenView: # tokens coloured by effect
     "The prompt with each token coloured by the effect of patching there."
     labels, values = [show_token(t) for t in tokens], [round(float(e), 4) for e in effects]

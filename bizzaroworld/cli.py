@@ -164,14 +164,18 @@ def progress_line(
     *,
     stream=None, # standard error if not given
 ): # a function of the share done, or None where there is no terminal
-    "A line with pairs done and time left, on a terminal only."
+    "A bar with pairs done and time left, on a terminal only."
+    from tqdm import tqdm
     stream = stream or sys.stderr
     if not (stream and stream.isatty()): return None
-    label, began = _line(label, 60), time.perf_counter()
+    tqdm.monitor_interval = 0   # no thread of its own: a study is killed and stopped as it is
+    bar = None
     def show(share):
-        left = (time.perf_counter() - began) * (1 - share) / share if share else 0
-        text = f"\r{label}: {int(share * count)}/{count} pairs, {left:.0f} s left "
-        with suppress(OSError): print(text, end="\n" if share >= 1 else "", file=stream, flush=True)
+        nonlocal bar
+        with suppress(OSError):   # the window was closed; the study goes on
+            bar = bar or tqdm(total=count, desc=_line(label, 60), unit="pair", ncols=110, ascii=True, file=stream)
+            bar.update(int(share * count) - bar.n)
+            if share >= 1: bar.close()
     return show
 
 # %% ../nbs/12_cli.ipynb #c015

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from .facts import InputError
 from .families import Keys, Prepared, hidden_of, tapped
 from .metrics import log_probabilities
@@ -654,10 +654,10 @@ METRICS = ("log_probability", "kl_divergence", "rank")
 
 def read_metrics(
     net, # the model
-    final, # `[row, d_model]` residual stream after the last layer
-    unpatched, # `[run, d_model]` the same of unpatched runs
-    run, # `[row]` which of them each row patches; rows of one run stand together
-    target, # `[row]` the clean target
+    final:Float[torch.Tensor, "row d_model"], # residual stream after the last layer
+    unpatched:Float[torch.Tensor, "run d_model"], # the same of unpatched runs
+    run:Int[torch.Tensor, "row"], # which of them each row patches; rows of one run stand together
+    target:Int[torch.Tensor, "row"], # the clean target
     *,
     block:int|None=None, # vocabulary rows at once; the model's `words` if not given
 ): # `[row, metric]`, columns as in `METRICS`

@@ -9,6 +9,7 @@ __all__ = ['place_of', 'by_place', 'through', 'on_mask', 'Hooked', 'masked']
 import collections, re
 from types import SimpleNamespace
 import torch
+from jaxtyping import Int
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from .facts import InputError
 from .families import Prepared, hidden_of, hooked, tapped
@@ -70,7 +71,7 @@ class Hooked:
         return self.run_with_hooks(tokens)
 
     def run_with_hooks(self,
-        tokens, # `[row, token]`
+        tokens:Int[torch.Tensor, "row token"], # token ids
         fwd_hooks=(), # `(hook name, function)` pairs
     ): # logits
         "A full forward pass with hooks that are gone afterwards."

@@ -9,7 +9,7 @@ __all__ = ['SITES', 'ROUTES', 'OF_A_HEAD', 'IN_WINDOWS', 'POSITIONS', 'Patch', '
 # %% ../nbs/04_patching.ipynb #c002
 from dataclasses import dataclass
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from .facts import InputError
 from .schema import DIRECTIONS
 from .battery import Pair
@@ -74,7 +74,7 @@ def wider(device):
 def readout(
     model, # from `load`
     normed:Float[torch.Tensor, "row d_model"], # output of the final norm
-    ids:torch.Tensor, # `[row, k]` vocabulary rows to read
+    ids:Int[torch.Tensor, "row k"], # vocabulary rows to read
 )->Float[torch.Tensor, "row k"]:
     "The logits of a few vocabulary rows, in float32."
     weight, bias = model.unembed.original_component.weight, getattr(model.unembed.original_component, "bias", None)

@@ -11,6 +11,7 @@ import json, subprocess, sys, time
 from importlib import metadata
 import pandas as pd
 import torch
+from jaxtyping import Float
 from .models import AutoConfig, _fetch, _plain_model, load, load_tokenizer, locate
 from .weights import one_line
 from .patching import Patch, runs, target_ids, token_indices
@@ -194,7 +195,7 @@ def installed(package:str)->str|None: # its version
 
 def run_peers(
     job:dict, # as from `make_job`
-    ld, # `[patch]` what the engine says
+    ld:Float[torch.Tensor, "patch"], # what the engine says
     *,
     names=tuple(PEERS), # which
 )->pd.DataFrame: # a row a peer: version, status, patches, seconds_per_patch, max_abs_difference

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids, token_indices, wider
 from .metrics import effect
@@ -277,8 +277,9 @@ def senders(
 # %% ../nbs/05b_routing.ipynb #c043
 def sent(
     rows:Rows, # which tokens of which runs
-    layer, head, source, # `[row]`: who sends, the run that gives
-    patched, # `[row, token]`: where the sender's z is taken from the other run
+    layer:Int[torch.Tensor, "row"], head:Int[torch.Tensor, "row"], # who sends
+    source:Int[torch.Tensor, "row"], # the run that gives
+    patched:Bool[torch.Tensor, "row token"], # where the sender's z is taken from the other run
 )->Float[torch.Tensor, "row token d_model"]:
     "The change of what the sender's layer adds to the residual stream."
     net, runs = rows.net, rows.runs
@@ -320,7 +321,7 @@ def through_keys(
     rows:Rows, # from the first patched token to the final one, of some runs
     level:int, # the receivers' layer
     change:Float[torch.Tensor, "row token d_model"],
-    patched, # `[row, token]`: which of the tokens are patched
+    patched:Bool[torch.Tensor, "row token"], # which of the tokens are patched
     kind:str, # `k` or `v`
 )->tuple: # streams `[row, kv_head, token, d_model]`; the keys and the values `[row, kv_head, token, kv_head, d_head]` that they saw
     "The residual stream after the layer where one key/value head's keys, or values, at the patched tokens have seen the change."
@@ -429,7 +430,6 @@ def _check(net, heads, receivers):
     if odd or not receivers:
         raise InputError(f"unknown receiver {odd[0] if odd else receivers!r}: use {', '.join(RECEIVERS)}")
 
-# %% ../nbs/05b_routing.ipynb #c055
 def _paths(pairs, who, table, unpatched, patched):
     "The table of paths: who sends, who receives, and the effect, from LD of the unpatched runs and of the patched paths."
     run, other = unpatched[who.base], unpatched[who.source]

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import nbformat
 import pandas as pd
 import pytest
+import yaml
 
 from bizzaroworld import report, website
 from bizzaroworld.battery import read_battery
@@ -188,3 +189,24 @@ def test_a_report_of_four_pairs_on_the_twins(results, monkeypatch):
         # the weights are not where a report of this name would look for them: the pages are drawn from the study alone
         assert how.count('"AttentionHeads"') >= 2 and how.count('"ColoredTokens"') >= 2 and "Left out" not in how
     for i in range(1, 18): assert f"<td>P{i}</td>" in pages["index.html"], f"P{i} has no verdict on the front page"
+
+
+def test_a_new_page_is_one_notebook(tmp_path, monkeypatch):
+    "In a checkout with one more notebook in `nbs/reports`: it is a page, has its place in the menus, and is told what it declares."
+    shutil.copy(website.workplace() / "settings.ini", tmp_path); shutil.copytree(website.book() / "site", tmp_path / "nbs/site")
+    shutil.copytree(website.book() / "reports", tmp_path / "nbs/reports", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(website.book() / "index.ipynb", tmp_path / "nbs")
+    for name, kind in (("mine", "all"), ("each", "study")):
+        head = nbformat.v4.new_raw_cell(f"---\nskip_exec: true\npage: {kind}\nmenu: Mine\nplace: 3\ntitle-of: once more\n---")
+        told = nbformat.v4.new_code_cell("results = ''" + "\nmodel = ''\nbattery = ''" * (kind == "study"), metadata=dict(tags=["parameters"]))
+        nbformat.write(nbformat.v4.new_notebook(cells=[head, nbformat.v4.new_markdown_cell("# Mine"), told], metadata=dict(kernelspec=dict(name="python3", display_name="x", language="python"))), tmp_path / f"nbs/reports/{name}.ipynb")
+    monkeypatch.chdir(tmp_path)
+    assert website.book() == tmp_path / "nbs" and list(website.pages()).index("reports/mine") < list(website.pages()).index("reports/battery")
+    project = yaml.safe_load(website.project_file())["website"]
+    assert "mine.ipynb" in [entry["href"] for entry in project["navbar"]["left"]]
+    assert {"auto": "each-*.ipynb"} in project["sidebar"]["contents"][0]["contents"] and "mine.ipynb" in project["sidebar"]["contents"][0]["contents"]
+    run = dict(model="org/a", selection="C", seed=0, dtype="float32", device="cpu", settings={}, n_layers=2, experiments=[], files={})
+    (tmp_path / "results/a").mkdir(parents=True); (tmp_path / "results/a/run.json").write_text(json.dumps(seal(run)))
+    jobs = {n: told for n, _, told in report.report_jobs(tmp_path / "results", tmp_path / "out")}
+    assert jobs["reports/each"] == dict(results=str(tmp_path / "results/a"), model="org/a") and jobs["reports/mine"] == dict(results=str(tmp_path / "results"))
+    assert website.page_title(Path("each-a.ipynb"), {}) == "a: once more"
