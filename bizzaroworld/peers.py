@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BATCH', 'PEERS', 'sample_patches', 'make_job', 'largest_difference', 'gap', 'with_patching', 'with_interchange',
-           'plain', 'with_nnsight', 'with_pyvene', 'peer_worker', 'in_process', 'installed', 'run_peers']
+           'plain', 'with_nnsight', 'with_pyvene', 'worker', 'in_process', 'installed', 'run_peers']
 
 # %% ../nbs/06c_peers.ipynb #c002
 import json, subprocess, sys, time
@@ -162,7 +162,7 @@ PEERS = {"TransformerLens patching": ("transformer-lens", with_patching),
         lambda job: with_nnsight(job, BATCH)),
     "pyvene": ("pyvene", with_pyvene)}
 
-def peer_worker():
+def worker():
     "Do the job that standard input holds, and print what came of it as the last line."
     job = json.load(sys.stdin)
     torch.set_num_threads(job["threads"]); torch.set_grad_enabled(False)
@@ -178,8 +178,8 @@ def peer_worker():
 def in_process(
     module:str, # of this package
     job:dict, # plain data
-)->dict: # what its `peer_worker` printed
-    "Run a module's `peer_worker` in a process of its own."
+)->dict: # what its `worker` printed
+    "Run a module's `worker` in a process of its own."
     code = f"from bizzaroworld.{module} import worker; worker()"
     command = [sys.executable, "-P", "-c", code]   # -P: no file where the user stands is taken for a library
     done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, errors="replace")

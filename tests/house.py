@@ -10,7 +10,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE_LINE, CODE_LINE, CELLS, EXPORTED, PROSE = 110, 120, 60, 30, .25
 # names that two modules define on purpose
-TWICE = {"in_plain_words": "the first section of each page, in the module that speaks for the page"}
+TWICE = {"in_plain_words": "the first section of each page, in the module that speaks for the page",
+    "worker": "what `peers.in_process` runs of a module, by this name"}
 # what does not hold yet: how many faults of a rule a file may have; fewer are a fault too, so that this list only shrinks
 NOT_YET = {'lines of a chapter': {'00_schema.ipynb': 3,
                         '00_weights.ipynb': 6,
