@@ -16,8 +16,8 @@ from jaxtyping import Float
 import numpy as np
 import pandas as pd
 from .inference import cluster_bootstrap, head_map as tested_heads, measured
-from .words import count_of, in_script, letters, number, visible
-from .schema import RESIDUAL
+from .words import count_of, head_name, in_script, letters, number, visible
+from .schema import RESIDUAL, pick
 
 # %% ../nbs/10_charts.ipynb #c008
 COLOURS = {"noising": "#0072B2", "denoising": "#D55E00", "entity": "#0072B2", "final": "#D55E00",
@@ -82,7 +82,7 @@ def rows(
     "The rows of an experiment, of the pairs that have an effect, checked: some are there, all are finite."
     patches = measured(patches)
     names = (experiment,) if isinstance(experiment, str) else tuple(experiment)
-    table = patches[patches.experiment.isin(names) & patches.control.isna()]
+    table = pick(patches, names)
     for column, value in equal.items():
         table = table[table[column].isin([value] if isinstance(value, str) else list(value))]
     asked = f"experiment {' + '.join(names)}" + "".join(f", {k} {v}" for k, v in equal.items())
@@ -262,7 +262,7 @@ def head_bars(
     heads = tested_heads(patches, experiment=experiment, direction=direction)
     total, stand = len(heads), int(heads.passes.sum())
     heads = heads.head(count)[["layer", "head", "mean", "low", "high", "q", "passes"]].round(4)
-    heads["name"] = [f"L{r.layer} H{r.head}" for r in heads.itertuples()]
+    heads["name"] = [head_name(r.layer, r.head) for r in heads.itertuples()]
     base = alt.Chart(heads).encode(y=alt.Y("name:N", sort=list(heads.name), title=None))
     bars = base.mark_bar(color=COLOURS[direction], height={"band": .7}).encode(x=alt.X("mean:Q",
         title="mean effect, 95 % interval"),
@@ -473,7 +473,7 @@ def token_markup(token):
 def attention_view(
     tokens:list, # token strings of one prompt
     patterns:Float[np.ndarray, "head destination source"], # attention weights
-    names:list, # name of each head, e.g. `L12 H3`
+    names:list, # name of each head, e.g. `L12H3`
 )->TokenView: # interactive on the site, a map in JupyterLab
     "Attention patterns of some heads on one prompt."
     labels, weights = [show_token(t) for t in tokens], np.round(np.asarray(patterns, dtype=float), 4)

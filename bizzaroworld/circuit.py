@@ -13,6 +13,7 @@ import pandas as pd
 import torch
 from torch.utils.checkpoint import checkpoint
 from jaxtyping import Float
+from .schema import pick
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids
 from .engine import Network, Rows, Runs, in_blocks, run_layer
@@ -171,9 +172,8 @@ def measured_effects(
     direction:str="noising", # or `denoising`
 )->Float[np.ndarray, "component"]:
     "Mean effect of patching each component alone, at the entity and at the final token together."
-    keep = patches.control.isna() & (patches.window == 1) & (patches.direction == direction) & patches.battery_idx.isin([p.battery_idx for p in pairs])
-    rows = pd.concat([patches[keep & (patches.site == site) & patches.experiment.isin(e)]
-        for site, e in MEASURED.items()])
+    at = dict(window=1, direction=direction, battery_idx=[p.battery_idx for p in pairs])
+    rows = pd.concat([pick(patches, e, site=site, **at) for site, e in MEASURED.items()])
     # a pair without a difference has none
     each = rows.groupby(["layer", rows["head"].fillna(-1).astype(int), "battery_idx"]).effect.sum(min_count=1)
     sums = each.groupby(level=[0, 1]).mean().dropna()

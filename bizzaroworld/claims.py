@@ -258,9 +258,9 @@ def hottest_head(e):
 def _knockouts(e):
     "Largest mean effect of cutting attention, by window: a sentence, and one for another token."
     said, away = [], []
-    for w in sorted(e.patches[e.patches.experiment == "7"].window.unique()):
+    for w in sorted(pick(e.patches, "7", control="any").window.unique()):
         part = windowed(e.patches, w)
-        cut, wrong = (pair_matrix(t, experiment="7", direction="noising") if (t.experiment == "7").any() else None
+        cut, wrong = (pair_matrix(t, experiment="7", direction="noising") if len(pick(t, "7", control="any")) else None
             for t in (part, under(part, "wrong_position")))
         layer = cut.mean().abs().idxmax()
         said.append(f"{as_text(e.average(cut[layer]))} in {w} layers around L{layer}" if w > 1
@@ -358,13 +358,14 @@ def peak_ratio(
 def at_final(e:Evidence, site:str, window:int)->pd.DataFrame: # pair × layer
     "Experiment 5 at the final token."
     rows, last = windowed(e.patches, window), e.triage.set_index("battery_idx").n_tokens - 1
-    rows = rows[(rows.experiment == "5") & (rows.token_index == rows.battery_idx.map(last))]
+    rows = pick(rows, "5", control="any")
+    rows = rows[rows.token_index == rows.battery_idx.map(last)]
     return pair_matrix(rows, experiment="5", site=site, direction="noising")
 
 # %% ../nbs/09_claims.ipynb #c064
 def _wide(e):
     "The ratio when attention is patched in several layers at once, as a sentence."
-    windows = [w for w in sorted(e.patches[e.patches.experiment == "5"].window.unique()) if w > 1]
+    windows = [w for w in sorted(pick(e.patches, "5", control="any").window.unique()) if w > 1]
     if not windows: return ""
     state = at_final(e, "resid_pre", 1)
     ratio = lambda w: as_text(peak_ratio(e, state, at_final(e, "attn_out", w)))

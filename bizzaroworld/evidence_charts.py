@@ -18,8 +18,8 @@ import pandas as pd
 from .charts import COLOURS, DIVERGING, LOOK, _curve_rows, describe, numbers, rows, show_token, titled
 from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
-from .words import ends, number
-from .schema import MAPPED, RESIDUAL
+from .words import ends, head_name, number
+from .schema import MAPPED, RESIDUAL, pick
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
@@ -108,8 +108,8 @@ def control_bands(
     title:str=None, # what the reader should see
 )->alt.FacetChart: # a panel for each position and direction
     "Effect by layer of the study's own patches beside the same patches with the wrong thing in their place."
-    table = patches[patches.experiment.isin(experiments) & (patches.site == site) & (patches.window == 1)
-        & (patches.control.fillna("") != "random_head")]
+    table = pick(patches, experiments, control="any", site=site, window=1)
+    table = table[table.control.fillna("") != "random_head"]
     if not len(table):
         raise ValueError(f"nothing to draw: no row of experiments {', '.join(experiments)} with site {site}")
     table = paired(table)
@@ -136,7 +136,7 @@ def strongest_places(
     count:int, # how many
 )->pd.DataFrame: # its rows at these places, with `place`; `place` is ordered
     "Of each curve the layer of largest effect, then of each the second, and so on."
-    table = table[table.experiment.isin(PLACE) & table["head"].isna()].assign(position=lambda t: t.experiment.map(PLACE))
+    table = pick(table, list(PLACE), control="any", head=None).assign(position=lambda t: t.experiment.map(PLACE))
     # 1 repeats 2A, and 3 repeats 2B
     table = table.drop_duplicates(["control", "direction", "position", "site", "layer"])
     size = table.groupby(["position", "site",
@@ -463,14 +463,15 @@ def knockout_bands(
     patches:pd.DataFrame, # a patches table with experiment 7 and its control
 )->alt.FacetChart: # a panel for each run
     "Effect of hiding the entity from the final token, by window, beside hiding another token."
-    table = patches[(patches.experiment == "7") & (patches.control.isna() | (patches.control == "wrong_position"))]
+    knocked = pick(patches, "7", control="any")
+    table = knocked[knocked.control.isna() | (knocked.control == "wrong_position")]
     if not len(table): raise ValueError("nothing to draw: no row of experiment 7; "
         f"the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
     table, widths = paired(table), sorted(int(w) for w in table.window.unique())
     table = table.assign(
         who=["another token, " * pd.notna(c) + layers_word(w) for c, w in zip(table.control, table.window)],
         run=table.direction.map({"noising": "clean run", "denoising": "corrupt run"}))
-    away = misplaced(patches[patches.experiment == "7"], table.battery_idx)
+    away = misplaced(knocked, table.battery_idx)
     data = _curve_rows(table, ("run", "who"), "layer", False, 0)
     data = data.assign(real=~data.who.str.startswith("another")).sort_values("real", kind="stable")
     colours = {prefix + layers_word(w): c
@@ -493,14 +494,14 @@ def beside_random(
 )->tuple: # the heads, strongest first, with `random, random_low, random_high`; how many there are, how many stand
     "The strongest heads with their intervals and those of random heads of their layers."
     heads = tested_heads(patches, experiment="4F", direction=direction)
-    null = patches[(patches.experiment == "4F") & (patches.control == "random_head") & (patches.direction == direction)]
+    null = pick(patches, "4F", control="random_head", direction=direction)
     if not len(null):
         raise ValueError(f"nothing to compare: no random head of experiment 4F, {direction}; run the study without --quick")
     wide = null.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
     found = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0))
     random = pd.DataFrame(dict(layer=wide.columns, random=found.estimate, random_low=found.low, random_high=found.high))
     top = heads.head(count).merge(random, on="layer", how="left")
-    top["name"] = [f"L{r.layer} H{r.head}" for r in top.itertuples()]
+    top["name"] = [head_name(r.layer, r.head) for r in top.itertuples()]
     return top[["name", "mean", "low", "high", "q", "passes", "random", "random_low",
         "random_high"]].round(4), len(heads), int(heads.passes.sum())
 

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 from .charts import COLOURS, DIVERGING, TokenView, _map, attention_view, curve_chart, describe, titled
 from .inference import cluster_bootstrap
-from .words import number
+from .schema import pick
+from .words import head_name, number
 
 # %% ../nbs/10c_routing_charts.ipynb #c008
 def name_of(layer, head): return f"L{layer}H{head}"
@@ -24,7 +25,7 @@ def looking(
     direction:str="noising", # of the effects
 )->pd.DataFrame: # `layer, head, weight, effect, name`
     "Mean attention weight to the entity, over pairs and runs, and mean effect of each head."
-    table = patches[(patches.experiment == "4F") & (patches.site == "z") & (patches.direction == direction) & patches.control.isna()]
+    table = pick(patches, "4F", site="z", direction=direction)
     if not len(table): raise ValueError(f"nothing to draw: no row of experiment 4F, {direction}")
     heads = lambda t: t.astype({"layer": int, "head": int}).groupby(["layer", "head"])
     both = pd.concat([heads(attention).weight.mean(), heads(table).effect.mean()], axis=1,
@@ -76,7 +77,7 @@ def pattern_view(
     heads = [of for _, of in rows.groupby(["layer", "head"], sort=False)]
     weights = np.zeros((len(heads), *[int(rows["query"].max()) + 1]*2))
     for w, of in zip(weights, heads): w[of["query"], of.key] = of.weight
-    return attention_view(tokens, weights, [f"L{of.layer.iloc[0]} H{of['head'].iloc[0]}" for of in heads])
+    return attention_view(tokens, weights, [head_name(of.layer.iloc[0], of["head"].iloc[0]) for of in heads])
 
 # %% ../nbs/10c_routing_charts.ipynb #c015
 SOURCE_COLOURS = {"first": "#4D4D4D", "before": "#CC79A7", "entity": "#0072B2", "after": "#E69F00", "final": "#D55E00"}
