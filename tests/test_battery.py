@@ -65,7 +65,8 @@ def test_targets_without_a_space(real):
             assert (t.decode([i]), text, fault) == (" Paris", " Paris", "")
     joined = align(pd.DataFrame([{**ROW, "clean_prompt": "The capital of France is", "corrupt_prompt": "The capital of Greece is",
                                   "clean_target": "Stuttgart", "corrupt_target": " Athens"}]), real["gemma-3-270m"])
-    assert len(joined) + len(joined.dropped) == 1
+    assert [p.clean_target for p in joined.pairs] == [" Stuttgart"] and joined.dropped.empty
+    assert joined.notes.note.tolist() == ["clean_target 'Stuttgart' is read as ' Stuttgart', with the space that parts it from the prompt"]
 
 def test_a_target_that_needs_its_space_is_read_with_one(tiny):
     battery = align(pd.DataFrame([{**ROW, "clean_target": "paris"}]), tiny["llama"])
