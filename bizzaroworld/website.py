@@ -139,7 +139,7 @@ def page_output(
     vega = next((data[k] for k in data if k.startswith("application/vnd.vegalite")), None)
     if vega: return raw_block(chart_figure(vega))
     if "text/markdown" in data:
-        return output | dict(data=data | {"text/markdown": unrun(data["text/markdown"])})
+        return output | dict(data={"text/markdown": unrun(data["text/markdown"])})   # the one that every reader takes
     if "text/html" not in data:
         text = "".join(output.get("text", data.get("text/plain", "")))
         return printed(output, text) if OPENS in text else output

@@ -154,7 +154,7 @@ def test_the_command_ends_with_1_and_one_line(results, tmp_path, monkeypatch):
     stand_in(monkeypatch, {"compare"})
     monkeypatch.setattr(report, "make_site", lambda proc, site: site / "index.html")
     monkeypatch.setattr(report, "execute", lambda *words, real=report.execute: real(*words[:2], tmp_path / "proc"))
-    monkeypatch.setattr(report, "alone", lambda proc, site: lock(tmp_path / "proc", "report"))
+    monkeypatch.setattr(report, "held", lambda proc, site: lock(tmp_path / "proc", "report"))
     status, said = typed(f"report --results {results / 'results'} --site {tmp_path / 'site'}")
     assert status == 1 and said.splitlines()[-1].startswith("bizzaroworld: ") and "1 page could not be made" in said.splitlines()[-1] and "compare" in said.splitlines()[-1]
 
