@@ -15,8 +15,8 @@ from .inference import measured_study
 from .results import load_study, prompt_form, prompt_options, read_run
 from .schema import RESIDUAL, pick
 from .selection import SELECTIONS
-from .weights import folder_name
-from .words import count_of, finding, letters, listed, number
+from .hub import folder_name
+from .words import count_of, finding, letters, listed
 
 # %% ../nbs/09c_audit.ipynb #p011
 def proven(
@@ -24,10 +24,12 @@ def proven(
 )->str:
     "What the numbers were held to before the study began, as a sentence."
     if not proof or not proof.get("patches"): return ""
-    logits = f"; the logits of all unpatched runs are the plain model's up to {proof['logits']:.1e}" if proof.get("logits") is not None else ""
+    logits = ("; the logits of all unpatched runs are the plain model's up to "
+              f"{proof['logits']:.1e}") if proof.get("logits") is not None else ""
     floor = f" (noise floor {proof['floor']:.1e})" if proof.get("floor") is not None else ""
-    return (f"Before the study began, {count_of(proof['patches'], 'patch')} of its own pairs {'was' if proof['patches'] == 1 else 'were'} made again "
-        f"by the reference, whole forward passes with hooks: they differ by at most {proof['largest']:.1e} logits{floor}{logits}.")
+    return (f"Before the study began, {count_of(proof['patches'], 'patch')} of its own pairs "
+            f"{'was' if proof['patches'] == 1 else 'were'} made again by the reference, whole forward passes with "
+            f"hooks: they differ by at most {proof['largest']:.1e} logits{floor}{logits}.")
 
 # %% ../nbs/09c_audit.ipynb #p014
 def reference_of(
@@ -53,22 +55,30 @@ def lacks_of(
     sites, said = run.get("sites") or [*RESIDUAL, "q", "k", "v"], []
     count = {4: "four", 3: "three"}.get(sum(s in sites for s in RESIDUAL), "fewer")
     if "resid_mid" not in sites:
-        said.append(f"Attention and MLP of a block read the same stream (parallel blocks), so there is no `resid_mid`: experiments 2A and 2B have {count} sites.")
+        said.append("Attention and MLP of a block read the same stream (parallel blocks), so there is no "
+                    f"`resid_mid`: experiments 2A and 2B have {count} sites.")
     if run.get("own_token"):
-        said.append("Each layer is also handed an embedding of the token itself (per-layer embeddings), a second road past the residual stream. "
-        "So a patch of `resid_pre` at all tokens does not give the other run: the token's own identity still enters each layer. "
-        "Where the entity moves less than a tenth at layer 0, its release is counted in shares of the whole difference.")
+        said.append("Each layer is also handed an embedding of the token itself (per-layer embeddings), a second "
+                    "road past the residual stream. So a patch of `resid_pre` at all tokens does not give the other "
+                    "run: the token's own identity still enters each layer. Where the entity moves less than a tenth "
+                    "at layer 0, its release is counted in shares of the whole difference.")
     if not run.get("additive", True):
-        said.append("A block does more than add attention and MLP to the stream (a norm or a scale over the sum, or a further part), so `resid_pre`, `attn_out` and `mlp_out` do not sum to `resid_post`.")
+        said.append("A block does more than add attention and MLP to the stream (a norm or a scale over the sum, or "
+                    "a further part), so `resid_pre`, `attn_out` and `mlp_out` do not sum to `resid_post`.")
     if run.get("experts"):
-        said.append(f"Its MLPs are mixtures of {count_of(run['experts'], 'expert')}. The router is part of `mlp_out`: that patch brings the experts that the other run chose; a patch before the MLP lets the router choose anew.")
+        said.append(f"Its MLPs are mixtures of {count_of(run['experts'], 'expert')}. The router is part of `mlp_out`: "
+                    "that patch brings the experts that the other run chose; a patch before the MLP lets the router "
+                    "choose anew.")
     if run.get("latent"):
-        said.append("Keys and values of all heads are made of one latent key. It is patched as `k`, for all heads at once, and takes the values along; there is no `v`.")
+        said.append("Keys and values of all heads are made of one latent key. It is patched as `k`, for all heads at "
+                    "once, and takes the values along; there is no `v`.")
     if "q" not in sites: said.append("Its queries cannot be reached by themselves, so experiment 6 has no `q`.")
     if borrow := _layers_without(run.get("kv_heads") or []):
-        said.append(f"{borrow.capitalize()} the keys and values of an earlier layer, and experiment 6 has no `k` and `v` there.")
+        said.append(f"{borrow.capitalize()} the keys and values of an earlier layer, and experiment 6 has no `k` and "
+                    "`v` there.")
     return said + _not_made(run.get("left_out") or {})
 
+# %% ../nbs/09c_audit.ipynb #527b7c3c
 def _not_made(left_out):
     "Tables that are not there, each reason once."
     why = {}
@@ -95,7 +105,7 @@ def asked_study(
     folder, # where it is, or is to be
     *,
     model:str, battery:str="", selection:str="C", device:str="auto", dtype:str="auto", bos:str="auto", chat:bool=False,
-        seed:int=0, # as a page gives them
+    seed:int=0, # as a page gives them
 ):
     "The finished study that a page asks for, without the pairs that have no effect; made if it is not there."
     folder = Path(folder)
@@ -132,6 +142,7 @@ def checked(
         raise InputError("the entity patched at layer 0 moves nothing: was its whole span patched?")
     return study
 
+# %% ../nbs/09c_audit.ipynb #139cca65
 def _of_this_model(study, model):
     "Refuse a study of another model, and one in which no pair has an effect."
     if folder_name(study.run["model"]) != folder_name(model) or not set(study.patches.model) <= {study.run["model"]}:
@@ -169,21 +180,22 @@ def what_was_run(
     return finding(pd.DataFrame(facts, columns=["", "value"]), reference_of(run), *lacks_of(run),
         proven(run.get("proof")), _still(study))
 
+# %% ../nbs/09c_audit.ipynb #d4598701
 def _still(study):
     "The pairs whose LD is the same in both runs, as a sentence."
     still = study.triage[~study.triage.battery_idx.isin(study.patches.battery_idx)]
     if not len(still): return ""
     one, quoted = len(still) == 1, "; ".join(f"“{letters(r.clean_prompt)}”" for r in still.itertuples())
-    return (f"{count_of(len(still), 'pair')} {'has' if one else 'have'} the same LD in both runs, so by definition there is no effect, "
-        f"and no number below speaks of {'it' if one else 'them'}: {quoted}.")
+    return (f"{count_of(len(still), 'pair')} {'has' if one else 'have'} the same LD in both runs, so by definition "
+            f"there is no effect, and no number below speaks of {'it' if one else 'them'}: {quoted}.")
 
 def which_model(
     study, # as `asked_study` gives it
     asked:str, # the model's name as it was asked for
 ):
     "That the page is of the model which was asked for."
-    return finding(f"The model that was loaded calls itself **{letters(study.run['model'])}**; the report stops if that is not the model "
-        f"which was asked for (**{letters(asked)}**).")
+    return finding(f"The model that was loaded calls itself **{letters(study.run['model'])}**; the report stops if "
+                   f"that is not the model which was asked for (**{letters(asked)}**).")
 
 # %% ../nbs/09c_audit.ipynb #b009
 def chosen_pairs(
@@ -192,9 +204,11 @@ def chosen_pairs(
 ):
     "The steps of the rule, the pairs that the tokenizer left out, and what was read otherwise than written."
     run = study.run
-    how = ("The default battery is made by one rule for every model, and nothing in it looks at the result of a patch. What each step leaves:"
+    how = ("The default battery is made by one rule for every model, and nothing in it looks at the result of a "
+           "patch. What each step leaves:"
         if study.steps is not None
-                else f"The battery is the file <code>{letters(run['battery'])}</code>, given by whoever ran the study; no rule of ours chose its pairs.")
+        else f"The battery is the file <code>{letters(run['battery'])}</code>, given by whoever ran the "
+        "study; no rule of ours chose its pairs.")
     return finding(how, study.steps, _dropped(run, Path(folder)/"dropped.csv"),
         *_read_otherwise(getattr(study, "notes", None)))
 
@@ -203,12 +217,14 @@ def _dropped(run, path):
     dropped = read_table(path) if path.is_file() else pd.DataFrame()
     why = "; ".join(f"{letters(r)} ({n})" for r, n in dropped.reason.value_counts().items()) if len(dropped) else ""
     given = run["counts"]["pairs_given"]
-    return f"{len(dropped)} of {given} pairs of the battery were left out by the tokenizer of {letters(run['model'])}{': ' + why if why else ''}."
+    return (f"{len(dropped)} of {given} pairs of the battery were left out by the tokenizer of "
+            f"{letters(run['model'])}{': ' + why if why else ''}.")
 
 def _read_otherwise(notes):
     "What was read otherwise than written: a sentence and a table, or nothing."
     if notes is None or not len(notes): return ()
     quoted = notes.assign(**{c: [f"“{t}”" if str(t) else "" for t in notes[c]] for c in ("written", "read")})
     was, or_is = ("was", "is") if len(notes) == 1 else ("were", "are")
-    return (f"{count_of(len(notes), 'text')} of the battery {was} read otherwise than written, or {or_is} worth a look:",
+    return (f"{count_of(len(notes), 'text')} of the battery {was} read otherwise than written, or {or_is} worth a "
+            "look:",
         quoted[["index", "column", "written", "read", "note"]].rename(columns={"index": "index, from 0"}))

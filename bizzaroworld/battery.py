@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from .facts import InputError, brief, check_names, column_names, read_rows, read_text
 from .schema import DROPPED, NOTES, names
-from .models import bos_fault, differing_span, encode, is_unknown, token_texts
+from .tokens import bos_fault, differing_span, encode, is_unknown, token_texts
 from .words import letters
 
 # %% ../nbs/02_battery.ipynb #c007
@@ -82,6 +82,7 @@ def _cell_fault(value, longest):
         return f"has {len(value):,} letters, and at most {longest:,} are read: shorten it"
     return ""
 
+# %% ../nbs/02_battery.ipynb #5ac00d0b
 def _checked(table, where):
     "A battery table with its columns in order, or an error that names the row."
     needed = f"give a table with columns {', '.join(COLUMNS)}"
@@ -215,7 +216,8 @@ def _prompt_fault(tokenizer, clean, corrupt, chat, texts):
     longest, context = max(len(clean), len(corrupt)), getattr(tokenizer, "context", None)
     if context and longest > context: return f"a prompt has {longest:,} tokens, and the model reads {context:,}"
     if len(clean) != len(corrupt):
-        return f"prompts differ in length: {len(clean)} and {len(corrupt)} tokens ({_shown(tokenizer, clean)} / {_shown(tokenizer, corrupt)})"
+        return (f"prompts differ in length: {len(clean)} and {len(corrupt)} tokens ({_shown(tokenizer, clean)} / "
+                f"{_shown(tokenizer, corrupt)})")
     if clean == corrupt: return f"prompts are the same: {_shown(tokenizer, clean)}"
     if clean[-1] != corrupt[-1]:
         return f"last tokens differ: {_shown(tokenizer, clean[-1:])} and {_shown(tokenizer, corrupt[-1:])}"

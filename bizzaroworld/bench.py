@@ -9,7 +9,7 @@ __all__ = ['SMALL', 'SIZES', 'study_patches', 'widths_of', 'used', 'block_weight
            'write_figures']
 
 # %% ../nbs/06d_bench.ipynb #c002
-import json, random, sys, time
+import json, random, sys
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,11 +20,12 @@ from .facts import InputError, data_path
 from .models import _wrap, load, read_sites
 from .battery import Pair
 from .patching import DIRECTIONS, hooked_ld, patch_one, patch_rows, runs, target_ids, token_indices
-from .engine import Network, Runs, patch_all, state_of
+from .engine import patch_all, state_of
+from .network import Network, Runs
 from .knowledge import choose_battery
 from .experiments import patches_for
 from .results import write_whole
-from .machine import machine, peak_memory, stamp, timed, versions
+from .machine import peak_memory, stamp, timed, versions
 from .peers import gap, in_process, make_job, run_peers, sample_patches
 
 # %% ../nbs/06d_bench.ipynb #c005
@@ -47,7 +48,7 @@ def used(module, config):
 def block_weights(
     net:Network, # the model
 )->dict: # numbers of weights
-    "Weights in one block: all of its matrices, and some of them alone; where attention and MLP stand side by side no patch needs an MLP alone."
+    "Weights in one block: of all its matrices, and of some alone; in a parallel block no patch needs an MLP alone."
     layer, block, config = net.layers[-1], net.blocks[-1], net.prepared.model.config.get_text_config()
     out, widths = layer.get_submodule(block.out).weight.numel(), widths_of(net)
     whole, within = (used(m, config) for m in (layer, layer.get_submodule(block.attn)))
@@ -132,7 +133,7 @@ def against_reference(
         distinct_states=len({state_of(p, len(net.layers)) for p in patches}) * len(pairs) * 2,
         reference_sample=sample, reference_seconds=each * count, engine_seconds=seconds,
         speedup=each * count / seconds, max_abs_difference=worst, needed_operations=needed, matmul_rate=rate,
-            roofline_fraction=needed / seconds / rate,
+        roofline_fraction=needed / seconds / rate,
         peak_memory_bytes=peak, threads=torch.get_num_threads(), versions=versions())
 
 # %% ../nbs/06d_bench.ipynb #c017
@@ -143,7 +144,7 @@ def every_patch(
     result, # the engine's `Patched`
     *,
     progress=None, # called with the share done
-)->dict: # largest difference, where it is, how many were compared; `noise_floor` of self-patches in the same batches, and how many
+)->dict: # largest difference, where, of how many; `noise_floor` of self-patches in the same batches, of how many
     "The largest difference between engine and reference over every patch."
     worst, where, floor, few = -1.0, None, 0.0, patches[:60]
     for i, pair in enumerate(pairs):
@@ -231,9 +232,10 @@ def scaling(
     rows = []
     for axis, values in sizes.items():
         for size in values:
-            s = {**SMALL, axis: size}
-            net = small_model(s["layers"], s["heads"], family=family)
-            pairs, patches = random_pairs([(s["tokens"], s["tokens"] // 3, s["tokens"] // 3 + 1)] * s["pairs"],
+            shape = {**SMALL, axis: size}
+            net = small_model(shape["layers"], shape["heads"], family=family)
+            tokens = shape["tokens"]
+            pairs, patches = random_pairs([(tokens, tokens // 3, tokens // 3 + 1)] * shape["pairs"],
                 vocab=512), study_patches(net)
             seconds = min(timed(lambda: patch_all(net, pairs, patches), "cpu")[0] for _ in range(repeats))
             rows.append(dict(axis=axis, size=size, patches=2 * len(pairs) * len(patches),
@@ -263,7 +265,7 @@ def noise(
     return dict(dtype=str(net.dtype).removeprefix("torch."), pairs=len(pairs), self_patches=itself.ld.numel(),
         floor=floor(mine), floor_against_reference=floor(theirs),
         sample=sample, max_abs_difference=worst, holds=worst <= max(floor(mine), floor(theirs)),
-            step_of_largest_ld=float(step))
+        step_of_largest_ld=float(step))
 
 # %% ../nbs/06d_bench.ipynb #c030
 def worker():
@@ -292,11 +294,14 @@ def read_shape(
         try: found = json.loads(Path(shape).read_text())
         except ValueError as e: found = e
         if isinstance(found, dict) and {"name", "source", "config"} <= set(found): return found
-        raise InputError(f"shape file {shape}: {found if isinstance(found, ValueError) else 'no object with name, source and config'}: see data/shapes")
+        raise InputError(f"shape file {shape}: "
+                         f"{found if isinstance(found, ValueError) else 'no object with name, source and config'}: "
+                         "see data/shapes")
     try: return json.loads(data_path(f"shapes/{Path(shape).name}.json").read_text())
     except InputError:
         known = sorted(p.stem for p in data_path("shapes/gemma-2b.json").parent.glob("*.json"))
-        raise InputError(f"no shape named {shape!r}: use {', '.join(known)}, or a JSON file with name, source and config") from None
+        raise InputError(f"no shape named {shape!r}: use {', '.join(known)}, or a JSON file with name, source and "
+                         "config") from None
 
 # %% ../nbs/06d_bench.ipynb #c035
 def random_bridge(

@@ -18,7 +18,7 @@ from .charts import show_token
 from .facts import InputError, load_facts, load_templates, make_pairs
 from .files import read_table
 from .inference import measured
-from .models import encode, load_tokenizer, token_texts
+from .tokens import encode, load_tokenizer, token_texts
 from .results import Study, finished, load_study, prompt_options
 from .schema import DIRECTIONS, DROPPED, empty_table, pick
 from .selection import KEY, KNOWN_RANK, PER_CATEGORY, SUBJECT_USES, choose, is_known
@@ -37,6 +37,7 @@ def tokenizer_of(
         with quiet(offline=True): return load_tokenizer(run["model"], **prompt_options(run))
     except (InputError, OSError): return None
 
+# %% ../nbs/10i_browser.ipynb #6a4d1c74
 @dataclass(frozen=True)
 class Browsed:
     "A finished study, and what of it the page shows."
@@ -62,6 +63,7 @@ def pool()->pd.DataFrame:
     "All pairs that the facts make."
     return make_pairs(load_facts(), load_templates())
 
+# %% ../nbs/10i_browser.ipynb #4528f470
 def browsed(
     results, # folder of studies
 )->list: # of `Browsed`
@@ -77,12 +79,11 @@ def browsed(
 def none_there(every):
     "That there is no battery to show."
     return finding("" if every else """**No study is finished yet**, so there is no battery to show. Run `bizzaroworld
-        study --model gemma-3-270m`, then
-        `bizzaroworld report`.""")
+        study --model gemma-3-270m`, then `bizzaroworld report`.""")
 
 # %% ../nbs/10i_browser.ipynb #5f934e84
 def whole_effects(study):
-    "Effect at layer 0 of each pair: at the whole entity (experiment 3) and at the final token (experiment 1), both directions."
+    "Effect at layer 0 of each pair, both directions: at the whole entity (experiment 3), at the final token (1)."
     rows = pick(measured(study.patches), ("1", "3"), layer=0, site="resid_pre")
     return rows.pivot_table(index="battery_idx", columns=["experiment", "direction"], values="effect").astype(float)
 
@@ -104,9 +105,10 @@ def leaks(row):
 # %% ../nbs/10i_browser.ipynb #3f851817
 def _checks(row, effects, known, tokenizer):
     "The checks of one pair."
-    e = effects.loc[row.battery_idx] if row.battery_idx in effects.index else {}      # LD alike in both runs: no effect
-    entity = {d: e["3", d] for d in DIRECTIONS if ("3", d) in e}
-    final = [e["1", d] for d in DIRECTIONS if ("1", d) in e]
+    # no effect where LD is alike in both runs
+    moved = effects.loc[row.battery_idx] if row.battery_idx in effects.index else {}
+    entity = {d: moved["3", d] for d in DIRECTIONS if ("3", d) in moved}
+    final = [moved["1", d] for d in DIRECTIONS if ("1", d) in moved]
     rest, end = prompts_agree(row, tokenizer)
     still = bool(final) and bool(np.abs(final).max() < WHOLE)      # at layer 0 the final token must move nothing
     whole = bool(entity) and all(abs(v - 1) < WHOLE for v in entity.values())
@@ -129,20 +131,21 @@ def fate(
     taken:pd.DataFrame, # the battery
 )->pd.DataFrame: # the candidates by TotalSwing, with `taken`, `place`, `of`, `reason`
     "Each valid candidate with its place among the known of its category, and why it was taken or not."
-    t = valid.assign(taken=valid.set_index(KEY).index.isin(taken.set_index(KEY).index))
-    t = t.sort_values("total_swing", ascending=False, kind="stable")
-    t["place"] = t[t.known].groupby("category").cumcount() + 1
-    t["of"] = t.category.map(t[t.known].category.value_counts())
-    last = t.category.map(t[t.taken].groupby("category").place.max())
-    full = t.category.map(t[t.taken].category.value_counts()).fillna(0) >= PER_CATEGORY
-    unknown = t[["rank_clean_target_on_clean", "rank_corrupt_target_on_corrupt"]].max(axis=1) > KNOWN_RANK
-    t["reason"] = np.select([t.taken, unknown, ~t.known, full & (t.place > last)],
+    table = valid.assign(taken=valid.set_index(KEY).index.isin(taken.set_index(KEY).index))
+    table = table.sort_values("total_swing", ascending=False, kind="stable")
+    table["place"] = table[table.known].groupby("category").cumcount() + 1
+    table["of"] = table.category.map(table[table.known].category.value_counts())
+    last = table.category.map(table[table.taken].groupby("category").place.max())
+    full = table.category.map(table[table.taken].category.value_counts()).fillna(0) >= PER_CATEGORY
+    unknown = table[["rank_clean_target_on_clean", "rank_corrupt_target_on_corrupt"]].max(axis=1) > KNOWN_RANK
+    table["reason"] = np.select([table.taken, unknown, ~table.known, full & (table.place > last)],
         ["taken", f"a fact's target is not among the model's first {KNOWN_RANK} tokens",
          "the two targets do not win over each other (TotalSwing not above 0)",
-             f"weaker than the {PER_CATEGORY} pairs taken from its category"],
+            f"weaker than the {PER_CATEGORY} pairs taken from its category"],
         f"as strong, but one of its subjects is in {SUBJECT_USES} stronger pairs already")
-    return t
+    return table
 
+# %% ../nbs/10i_browser.ipynb #ea5d9793
 def without_particulars(reason):
     "A reason of the tokenizer in few words."
     text = "a target is already in a prompt" if "already in the prompt" in reason else reason.split(":")[0]
@@ -151,7 +154,7 @@ def without_particulars(reason):
     return plain.get(text, text)
 
 def refused(one):
-    "The candidates that the tokenizer refused, with short reasons; None where today's facts are not those of the study."
+    "The candidates that the tokenizer refused, with short reasons; None where the facts are not those of the study."
     steps = one.study.steps
     same = one.aligned is not None and steps is not None and list(steps.pairs.iloc[:2]) == [len(pool()),
         len(one.aligned)]
@@ -165,7 +168,7 @@ def opinion(audit):
     checks = ((~audit.whole, "whose entity does not carry the whole difference"),
         (audit.rest == False, "that differ in more than the entity"),
         (~audit.end, "whose last tokens differ"), (audit.leak != "", "with a target already in a prompt"),
-            (~audit.known, "with a fact that the model does not know"))
+        (~audit.known, "with a fact that the model does not know"))
     bad = [f"{int(fails.sum())} {words}" for fails, words in checks if fails.any()]
     if not bad: return f"All {len(audit)} pass every check." if len(audit) > 1 else "It passes every check."
     return f"**{int((~audit.passes).sum())} of {len(audit)} fail a check**: {listed(bad)}."
@@ -177,25 +180,30 @@ def _came_from(one):
         given = (f"They come from the file <code>{letters(run['battery'])}</code>" if run["battery"] != "shared" else
             "They are the strongest pairs that are valid and known under all models that were studied beside it")
         were = "was" if len(one.dropped) == 1 else "were"
-        return f"{given} of {count_of(run['counts']['pairs_given'], 'pair')}; {len(one.dropped)} {were} dropped by the tokenizer."
-    why = "" if lost is None or not len(lost) else f" ({listed(f'{k:,} because {letters(r)}' for r, k in lost.reason.value_counts().items())})"
+        return (f"{given} of {count_of(run['counts']['pairs_given'], 'pair')}; {len(one.dropped)} {were} dropped by "
+                "the tokenizer.")
+    reasons = {} if lost is None else lost.reason.value_counts()
+    why = f" ({listed(f'{k:,} because {letters(r)}' for r, k in reasons.items())})" if len(reasons) else ""
     left = [int(p) for p in steps.pairs]
-    return (f"They come from {left[0]:,} candidates in {int(steps.categories.iloc[0])} categories, made of checked facts: {left[0] - left[1]:,} are not valid "
-        f"under this model's tokenizer{why}, {left[1] - left[2]:,} hold a fact that the model does not know or takes for the other one, and of the "
-        f"{left[2]:,} valid and known ones {left[3]} were taken.")
+    return (f"They come from {left[0]:,} candidates in {int(steps.categories.iloc[0])} categories, made of checked "
+            f"facts: {left[0] - left[1]:,} are not valid under this model's tokenizer{why}, {left[1] - left[2]:,} "
+            f"hold a fact that the model does not know or takes for the other one, and of the {left[2]:,} valid and "
+            f"known ones {left[3]} were taken.")
 
+# %% ../nbs/10i_browser.ipynb #481e32bf
 def _one_in_plain_words(one):
     "What a model was measured on."
     run, t = one.study.run, one.triage
     some = (f" Selection {run['selection']} used {len(t)} of the {run['counts']['pairs_valid']} valid pairs."
         if len(t) < run["counts"]["pairs_valid"] else "")
-    return (f"**{one.called}** was measured on {count_of(len(t), 'pair')} in {count_of(t.category.nunique(), 'category')}. {opinion(one.audit)} "
-        f"{_came_from(one)}{some}")
+    return (f"**{one.called}** was measured on {count_of(len(t), 'pair')} in "
+            f"{count_of(t.category.nunique(), 'category')}. {opinion(one.audit)} {_came_from(one)}{some}")
 
 def in_plain_words(every):
     "What each model was measured on, and the pair furthest from a whole effect."
     silent = [one.called for one in every if one.tokenizer is None]
-    no = f"The tokenizer of {listed(silent)} is not at hand here, so tokens are not drawn and not compared." if silent else ""
+    no = (f"The tokenizer of {listed(silent)} is not at hand here, so tokens are not drawn and not "
+          "compared.") if silent else ""
     return finding(*map(_one_in_plain_words, every), _furthest(every), no)
 
 def _furthest(every):
@@ -205,8 +213,10 @@ def _furthest(every):
     if not away: return ""
     off, k, i = max(away)
     place, total = int(every[k].triage.set_index("battery_idx")["rank"][i]), sum(len(one.audit) for one in every)
-    return (f"Writing the whole entity of one run into the other, before the first layer, must turn one run into the other: effect 1. Of {count_of(total, 'pair')} "
-        f"in all, the one furthest from it is no. {place} of {every[k].called}, whose effect departs from 1 by {f'{off:.6f}' if off >= 5e-7 else 'less than a millionth'}.")
+    return ("Writing the whole entity of one run into the other, before the first layer, must turn one run into the "
+            f"other: effect 1. Of {count_of(total, 'pair')} in all, the one furthest from it is no. {place} of "
+            f"{every[k].called}, whose effect departs from 1 by "
+            f"{f'{off:.6f}' if off >= 5e-7 else 'less than a millionth'}.")
 
 # %% ../nbs/10i_browser.ipynb #66fe3a23
 # so that a narrow screen scrolls instead of squeezing
@@ -226,6 +236,7 @@ def not_taken(one):
     return pd.concat([*parts, part(rest, np.where(rest.known, "not among the strongest", "not known"))],
         ignore_index=True)
 
+# %% ../nbs/10i_browser.ipynb #5627a205
 def _reasons(ruled):
     "How many candidates of each model fell out for each reason, with an example."
     every, names = pd.concat([not_taken(one) for one in ruled], ignore_index=True), [one.name for one in ruled]
@@ -244,34 +255,39 @@ def _reasons(ruled):
 def _again(one):
     "Whether the rule, applied again, gives the same battery, and whether nothing is lost."
     keys = lambda t: set(map(tuple, t[KEY].to_numpy()))
-    same = "the same battery ✓" if keys(choose(one.candidates)) == keys(one.study.battery) else "**another battery than the study's ✗**"
+    again = keys(choose(one.candidates)) == keys(one.study.battery)
+    same = "the same battery ✓" if again else "**another battery than the study's ✗**"
     said, count = f"The rule, applied again to the candidates of {one.called}, gives {same}", len(pool())
     if one.refused is None:
-        return (f"{said}; the facts of today are not those of the study (or its tokenizer is not at hand), so candidates that were not valid "
-        "are left out of the table.")
+        return (f"{said}; the facts of today are not those of the study (or its tokenizer is not at hand), so "
+                "candidates that were not valid are left out of the table.")
     total = len(not_taken(one)) + int(one.fate.taken.sum())
-    return f"{said}; taken and not taken add up to {total:,} candidates {'✓.' if total == count else f'of {count:,} ✗.'}"
+    return (f"{said}; taken and not taken add up to {total:,} candidates "
+            f"{'✓.' if total == count else f'of {count:,} ✗.'}")
 
+# %% ../nbs/10i_browser.ipynb #a53aa681
 def rule_and_reasons(every):
     "What each step of the rule leaves, why candidates were not taken, and the rule applied again."
     ruled, given = [one for one in every if one.fate is not None], [one for one in every if one.fate is None]
-    own = [f"{one.called} was given its battery (<code>{letters(one.study.run['battery'])}</code>), so no rule of ours chose its pairs." for one in given]
+    own = [f"{one.called} was given its battery (<code>{letters(one.study.run['battery'])}</code>), so no rule of "
+           "ours chose its pairs." for one in given]
     if not ruled: return finding(*own)
     steps = pd.concat([one.study.steps.set_index("step").pairs.rename(one.name) for one in ruled],
         axis=1).astype("Int64")
     return finding(f"""The default battery of a model is made by one rule, and nothing in the rule looks at the result
-        of a patch: all pairs that the facts make;
-        of these the valid ones; of these the ones whose two facts the model knows; of these the {PER_CATEGORY} of
-        largest TotalSwing in each category, with
-        no subject in more than {SUBJECT_USES} of them. What each step leaves:""", steps.rename_axis(index=None,
-        columns=None).reset_index(names="step"),
+        of a patch: all pairs that the facts make; of these the valid ones; of these the ones whose two facts the model
+        knows; of these the {PER_CATEGORY} of largest TotalSwing in each category, with no subject in more than
+        {SUBJECT_USES} of them. What each step leaves:""", steps.rename_axis(index=None,
+            columns=None).reset_index(names="step"),
         *own, _html(_reasons(ruled)), *map(_again, ruled))
 
 # %% ../nbs/10i_browser.ipynb #0ebf72cf
 def boxes(tokenizer, prompt, span=(0, 0)):
     "A prompt as boxes, one a token; as plain text where the tokenizer is not at hand."
     if tokenizer is None: return letters(prompt)
-    box = lambda i, t: f'<span class="bz-token{" entity" if span[0] <= i < span[1] else ""}">{letters(show_token(t))}</span>'
+    def box(i, token):
+        kind = " entity" if span[0] <= i < span[1] else ""
+        return f'<span class="bz-token{kind}">{letters(show_token(token))}</span>'
     return "".join(box(i, t) for i, t in enumerate(token_texts(tokenizer, encode(tokenizer, prompt))))
 
 def _example(row, tokenizers):
@@ -298,8 +314,10 @@ def _by_category(aligned, lost):
     every = pool()
     valid = {n: every.category.iloc[[p.battery_idx for p in b.pairs]].value_counts() for n, b in aligned.items()}
     common = every.category.drop(lost["index"]).value_counts()
-    t = pd.DataFrame(dict(candidates=every.category.value_counts(sort=False), **valid, all=common)).fillna(0).astype(int).loc[every.category.unique()]
-    return t.sort_values("all", kind="stable").rename_axis("category").reset_index().rename(columns=dict(all="under all"))
+    table = pd.DataFrame(dict(candidates=every.category.value_counts(sort=False), **valid,
+        all=common)).fillna(0).astype(int).loc[every.category.unique()]
+    return table.sort_values("all",
+        kind="stable").rename_axis("category").reset_index().rename(columns=dict(all="under all"))
 
 def _fares(one, other):
     "How the battery of one model fares under another."
@@ -309,32 +327,44 @@ def _fares(one, other):
     known = other.candidates[other.candidates.known].set_index(KEY).index
     return f"{text}<br>{int(battery.set_index(KEY).index.isin(known).sum())} known"
 
+# %% ../nbs/10i_browser.ipynb #8270b1fa
 def drifted(every):
     "How two tokenizers make two batteries of one."
     there = [one for one in every if one.aligned is not None]
-    if len(there) < 2: return finding(f"Drift is a difference between two tokenizers; {'one' if there else 'none'} is at hand here." if every else "")
+    if len(there) < 2:
+        return finding(f"Drift is a difference between two tokenizers; {'one' if there else 'none'} is at hand here."
+            if every else "")
     aligned, tokenizers = {one.name: one.aligned for one in there}, {one.name: one.tokenizer for one in there}
     lost, total = drift(aligned), len(pool())
     kept, some = total - len(lost), int((~(lost[list(aligned)] != "").to_numpy().all(axis=1)).sum())
-    said = (f"Of the {total:,} candidates, {kept:,} ({percent(kept / total)}) are valid under {'both' if len(there) == 2 else 'all'} tokenizers, and {some:,} "
-        f"({percent(some / total)}) are valid under one and not under another.")
-    fares = pd.DataFrame([{"battery of": one.called, **{f"under {other.called}": _fares(one, other) for other in there}} for one in every])
-    return finding(said, _lost_table(lost, kept, tokenizers), """How many candidates of each category are valid, under each tokenizer and under all of them. A category
-        that shrinks most is the one in which a comparison of models rests on the fewest pairs.""", _by_category(aligned, lost),
-        """And the batteries that were studied: how many pairs of one model's battery would still be valid for another model, and how many of these the other
-        model also knows.""", _html(fares), "Only pairs that are valid and known on all models are compared on the page [Models side by side](compare.ipynb).")
+    said = (f"Of the {total:,} candidates, {kept:,} ({percent(kept / total)}) are valid under "
+            f"{'both' if len(there) == 2 else 'all'} tokenizers, and {some:,} ({percent(some / total)}) are valid "
+            "under one and not under another.")
+    fares = pd.DataFrame([{"battery of": one.called, **{f"under {other.called}": _fares(one, other)
+        for other in there}} for one in every])
+    return finding(said, _lost_table(lost, kept, tokenizers), """How many candidates of each category are valid, under
+        each tokenizer and under all of them. A category that shrinks most is the one in which a comparison of models
+        rests on the fewest pairs.""", _by_category(aligned, lost),
+        """And the batteries that were studied: how many pairs of one model's battery would still be valid for another
+        model, and how many of these the other model also knows.""",
+        _html(fares), "Only pairs that are valid and known on all models are compared on the page [Models side by "
+        "side](compare.ipynb).")
 
 # %% ../nbs/10i_browser.ipynb #904a5fca
-LEGEND = {"entity = 1": "`resid_pre` patched at the whole entity before the first block moves the whole difference (experiment 3, layer 0): upper number noising, "
-        f"lower denoising; ✓ within {WHOLE:g} of 1. A name that is patched in part fails here.",
+LEGEND = {"entity = 1": "`resid_pre` patched at the whole entity before the first block moves the whole difference "
+    f"(experiment 3, layer 0): upper number noising, lower denoising; ✓ within {WHOLE:g} of 1. A "
+    "name that is patched in part fails here.",
     "rest =": "all tokens outside the entity are the same in both prompts",
-    "end =": "the last tokens are the same, and patching the last one before the first block moves nothing (experiment 1, layer 0)",
+    "end =": "the last tokens are the same, and patching the last one before the first block moves nothing "
+    "(experiment 1, layer 0)",
     "no leak": "neither target stands in a prompt already, as a word",
-    "known": "the target's place among all tokens of the vocabulary (1 is the model's own first choice), and its probability in brackets; ✓ where it is among the "
-        f"first {KNOWN_RANK} and TotalSwing is above 0",
-    "decision": "what the rule did with the pair, and why; *no. 2 of 83* is its place among the known pairs of its category, by TotalSwing",
+    "known": "the target's place among all tokens of the vocabulary (1 is the model's own first choice), and its "
+    f"probability in brackets; ✓ where it is among the first {KNOWN_RANK} and TotalSwing is above 0",
+    "decision": "what the rule did with the pair, and why; *no. 2 of 83* is its place among the known pairs of its "
+    "category, by TotalSwing",
     "swing, LD": "in logits, before anything is patched: TotalSwing, then LD of the clean and of the corrupt run"}
 
+# %% ../nbs/10i_browser.ipynb #36bef8f7
 def legend(every):
     "What the columns of the browser mean."
     from IPython.display import Markdown
@@ -350,7 +380,8 @@ def decision(row, fate):
     if mine.empty: return "kept"
     mine = mine.iloc[0]
     passed = int(((fate.category == row.category) & ~fate.taken & (fate.place < mine.place)).sum())
-    return f"kept<br>no. {mine.place:.0f} of {mine.of:.0f}" + (f"; {passed} stronger reuse{'s' * (passed == 1)} a subject" if passed else "")
+    return (f"kept<br>no. {mine.place:.0f} of "
+            f"{mine.of:.0f}") + (f"; {passed} stronger reuse{'s' * (passed == 1)} a subject" if passed else "")
 
 # %% ../nbs/10i_browser.ipynb #fe222e02
 HEAD = ("#", "clean prompt → target,<br>corrupt prompt → target", "entity = 1", "rest&nbsp;=", "end&nbsp;=",
@@ -371,17 +402,19 @@ def _row(one, row, audit):
     cells = [f"{row.rank}&nbsp;{mark(audit.passes)}",
         f'<div style="min-width:13.5rem"><b>{letters(row.category)}</b><br>{prompts}</div>', entity, mark(audit.rest),
         mark(audit.end), "✓" if not audit.leak else f"✗ {letters(audit.leak)}", known,
-            f'<div style="min-width:6rem">{decision(row, one.fate)}</div>', lds]
+        f'<div style="min-width:6rem">{decision(row, one.fate)}</div>', lds]
     return "<tr>" + "".join(f'<td{" class=bz-num" if k in (0, 2, 6, 8) else ""}>{c}</td>'
         for k, c in enumerate(cells)) + "</tr>"
 
+# %% ../nbs/10i_browser.ipynb #04f9c429
 def _table(one, key):
     "A table that can be filtered, for one model."
     from IPython.display import HTML
     body = "".join(_row(one, r, a) for r, a in zip(one.triage.itertuples(), one.audit.itertuples()))
     words = f"filter the pairs of {one.called}"
     return HTML(f'<input class="bz-filter" type="search" placeholder="{words}" aria-label="{words}" data-table="{key}">'
-        f'<span class="bz-count" id="{key}-count">{len(one.triage)} pairs</span><div class="bz-table"><table id="{key}"><thead><tr>'
+        f'<span class="bz-count" id="{key}-count">{len(one.triage)} pairs</span><div class="bz-table"><table '
+        f'id="{key}"><thead><tr>'
         f'{"".join(f"<th>{h}</th>" for h in HEAD)}</tr></thead><tbody>{body}</tbody></table></div>')
 
 def _of_one(one, key):

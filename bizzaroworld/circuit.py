@@ -16,7 +16,8 @@ from jaxtyping import Float
 from .schema import pick
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids
-from .engine import Network, Rows, Runs, in_blocks, run_layer
+from .engine import in_blocks
+from .network import Network, Rows, Runs, run_layer
 from .parallel import on_each_core
 from .routing import pair_runs
 
@@ -181,8 +182,8 @@ def measured_effects(
     lost = wanted.difference(sums.index)
     if len(lost):
         raise InputError(
-            f"no measured effect of {len(lost)} of {len(wanted)} components, the first layer {lost[0][0]}: "
-            "run experiments 2A, 2B, 4 and 4F on these pairs")
+            f"no measured effect of {len(lost)} of {len(wanted)} components, the first layer {lost[0][0]}: run "
+            "experiments 2A, 2B, 4 and 4F on these pairs")
     return sums.loc[wanted].to_numpy(float)
 
 # %% ../nbs/05c_circuit.ipynb #c028
@@ -242,12 +243,15 @@ def circuits(
     ld = torch.cat(parts, 1)[:, place.cpu()].double().numpy()
     rows = [dict(ranking=r, seed=s, share=share, n_components=n) for r, s in rankings
         for share, n in zip(SHARES, sizes)]
-    tables = [
-        pd.DataFrame(rows).assign(battery_idx=p.battery_idx, category=p.category, ld=v, ld_full=v[len(SHARES) - 1],
-            ld_empty=v[0])
-        for p, v in zip(pairs, ld)]
-    table = pd.concat(tables, ignore_index=True)
-    table.insert(0, "model", name); table.insert(1, "direction", direction)
+    return _as_table(pd.DataFrame(rows), pairs, ld, model=name, direction=direction)
+
+# %% ../nbs/05c_circuit.ipynb #c034b
+def _as_table(rows, pairs, ld, **about):
+    "`rows` of circuits for each pair, with its LD `[pair, row]` beside those of the whole model and of none of it."
+    whole, none = len(SHARES) - 1, 0
+    table = pd.concat([rows.assign(battery_idx=p.battery_idx, category=p.category, ld=v, ld_full=v[whole],
+        ld_empty=v[none]) for p, v in zip(pairs, ld)], ignore_index=True)
+    for place, (column, value) in enumerate(about.items()): table.insert(place, column, value)
     return table
 
 # %% ../nbs/05c_circuit.ipynb #c035

@@ -23,7 +23,7 @@ from .phases import curves, legacy, relative_depth
 from .schema import pick
 from .verdicts import (CALLED, NO_PATCH, Evidence, Judgement, agrees, as_text, controlled, correlation_text,
     evidence, load_published, of_selection, overlaps, published_number, published_text, under, windowed)
-from .words import head_name, listed
+from .words import head_name
 
 # %% ../nbs/09_claims.ipynb #g001
 CLAIMS = {}   # rules by the id of the claim
@@ -42,7 +42,8 @@ def rule(
 def valid_pairs(e):
     "Never comparable: another battery, of checked facts."
     valid = e.counts.get("pairs_valid", len(e.triage))
-    cause = f"Another battery: {valid} of its {e.counts.get('pairs_given', valid)} pairs are valid under this tokenizer."
+    cause = (f"Another battery: {valid} of its {e.counts.get('pairs_given', valid)} pairs are valid under this "
+             "tokenizer.")
     return Judgement("valid pairs", Interval(valid, np.nan, np.nan), "not comparable", cause, NO_PATCH)
 
 @rule("P2")
@@ -67,8 +68,8 @@ def _late(e, measure, value, published, room=0, selection="C"):
         return Judgement(measure, found, agrees(found, published, room=room),
             "The worst layer is not clearly later than arrival here.", control)
     return Judgement(measure, found, "artefact of the method",
-        f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, "
-                   f"the worst layer comes at {as_text(worst)}. The published number on this scale is {published:.2f}.", control)
+        f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, the worst layer comes "
+        f"at {as_text(worst)}. The published number on this scale is {published:.2f}.", control)
 
 # %% ../nbs/09_claims.ipynb #c031
 @rule("P3")
@@ -97,8 +98,8 @@ def _onset(e, old):
 
 @rule("P5")
 def onset(e):
-    """Artefact if onset comes earlier in pairs of larger swing (r below 0), or never comes for some;
-    else the published depth of selection C lies in our interval or within half of one of its layers."""
+    """Artefact if onset comes earlier in pairs of larger swing (r below 0), or never comes for some; else the
+    published depth of selection C lies in our interval or within half of one of its layers."""
     rows, published, found = e.old[e.old.onset.notna()], published_number("P5", selection="C", depth=True), _onset(e,
         e.old)
     tell = lambda old: (f"{as_text(f)} ({old.onset.notna().sum()} of {len(old)} lose 5 logits)" if (f := _onset(e, old))
@@ -119,9 +120,9 @@ def _released(e, old):
 
 @rule("P6")
 def release_in_logits(e):
-    """Artefact if legacy release less our release depends on TotalSwing (interval of r without 0);
-    else the published depth lies in our interval or within half of one of its layers.
-    A pair that is never released counts as one layer behind the last."""
+    """Artefact if legacy release less our release depends on TotalSwing (interval of r without 0); else the published
+    depth lies in our interval or within half of one of its layers. A pair that is never released counts as one layer
+    behind the last."""
     rows = e.old.merge(e.pairs[["battery_idx", "release"]]).assign(legacy=lambda t: _released(e, t))
     taken = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers), median)
     r = e.interval(rows, np.stack([rows.legacy - rows.release, rows.total_swing], 1), correlation)
@@ -129,21 +130,23 @@ def release_in_logits(e):
     ours = e.interval(e.pairs, e.pairs.release_depth, median)
     return Judgement("median legacy release, relative depth", found,
         "artefact of the method" if r.low > 0 or r.high < 0 else agrees(found, published, room=.5/17),
-        f"The published depth is {published:.2f}. "
-        f"By our definition the median release is at {as_text(ours)}; {correlation_text('legacy less ours, TotalSwing', r)}.",
+        f"The published depth is {published:.2f}. By our definition the median release is at {as_text(ours)}; "
+        f"{correlation_text('legacy less ours, TotalSwing', r)}.",
         controlled(e, lambda t: taken(legacy(t))))
 
+# %% ../nbs/09_claims.ipynb #30a7be85
 @rule("P10")
 def release_in_a(e):
-    """Reproduced if the published depth (37 of 47) lies in the interval of the median legacy release of selection A, or within half of our layer.
-    A pair that is never released counts as one layer behind the last."""
+    """Reproduced if the published depth (37 of 47) lies in the interval of the median legacy release of selection A,
+    or within half of our layer. A pair that is never released counts as one layer behind the last."""
     pairs, published = of_selection(e.triage, "A"), published_number("P10", part="median", depth=True)
     taken, rows = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers),
         median), e.old[e.old.battery_idx.isin(pairs)]
     found, band = taken(rows), relative_depth(_released(e, rows), e.n_layers).between(13/17, 15/17)
     return Judgement("median legacy release of selection A, relative depth", found,
         agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
-        f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of layers 13–15 of 18, "
+        f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of "
+        "layers 13–15 of 18, "
         f"where the published text puts the release.", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
 # %% ../nbs/09_claims.ipynb #c038
@@ -154,7 +157,8 @@ def _r(e, quantity):
 
 @rule("P7")
 def damage_and_confidence(e):
-    "Artefact if r(LD_clean, −TotalSwing), which no patch enters, is within 0.05 of it; else the published r lies in our interval."
+    """Artefact if r(LD_clean, −TotalSwing), which no patch enters, is within 0.05 of it; else the published r lies in
+    our interval."""
     found, control = _r(e, "ld_clean")
     bare = e.interval(e.old, np.stack([e.old.ld_clean, -e.old.total_swing], 1), correlation)
     near = abs(found.estimate - bare.estimate) < .05
@@ -164,19 +168,20 @@ def damage_and_confidence(e):
 
 @rule("P8")
 def damage_and_swing(e):
-    "Artefact if damage is minus TotalSwing to within a tenth in the median pair; else the published r lies in our interval."
+    """Artefact if damage is minus TotalSwing to within a tenth in the median pair; else the published r lies in our
+    interval."""
     found, control = _r(e, "total_swing")
     off = e.interval(e.old, (1 + e.old.damage / e.old.total_swing).abs(), median)
     return Judgement("r(TotalSwing, largest damage)", found,
         "artefact of the method" if off.estimate < .1 else agrees(found, published_number("P8", selection="C")),
-        f"{'An identity: the' if off.estimate < .1 else 'The'} largest damage departs from −TotalSwing "
-        f"by {as_text(off, '.1%')} in the median pair.", control)
+        f"{'An identity: the' if off.estimate < .1 else 'The'} largest damage departs from −TotalSwing by "
+        f"{as_text(off, '.1%')} in the median pair.", control)
 
 # %% ../nbs/09_claims.ipynb #c041
 @rule("P11")
 def one_block(e):
-    """Reproduced if the interval of the median share that a pair loses in one block lies above one half; differs if it lies below;
-    not comparable if it holds one half, which shows neither."""
+    """Reproduced if the interval of the median share that a pair loses in one block lies above one half; differs if it
+    lies below; not comparable if it holds one half, which shows neither."""
     found = e.interval(e.pairs, e.pairs.handover_share, median)
     drop = 1 - published_number("P11", part="entity, layer 28") / published_number("P11", part="entity, layer 27")
     block, votes = e.pairs.handover.mode()[0], (e.pairs.handover == e.pairs.handover.mode()[0]).sum()
@@ -185,7 +190,8 @@ def one_block(e):
         return e.average((effects - effects.shift(-1, axis=1, fill_value=0)).max(axis=1), median)
     return Judgement("median share of a pair's effect lost in one block", found,
         "reproduced" if found.low > .5 else "differs" if found.high < .5 else "not comparable",
-        f"The published pair loses {drop:.2f} of its effect in one block. Here it is block {block} in {votes} of {len(e.pairs)} pairs.",
+        f"The published pair loses {drop:.2f} of its effect in one block. Here it is block {block} in {votes} of "
+        f"{len(e.pairs)} pairs.",
         controlled(e, steps, what="Median of the largest step of the effect in one block"))
 
 # %% ../nbs/09_claims.ipynb #c044
@@ -204,18 +210,21 @@ def _level(e, row, position):
 
 @rule("P13")
 def end_of_storage(e):
-    "Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17, or comes within half of our layer."
+    """Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17, or comes within
+    half of our layer."""
     found, row = _phase(e, "storage", "last")
     low, high = sorted(published_number("P13", model=m, depth=True) for m in ("gemma-2b", "gemma-3-12b-it"))
     return Judgement("last layer of storage, relative depth", found,
         overlaps(found, low, high, room=.5/max(e.n_layers - 1, 1)),
-        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the depth.",
+        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the "
+        "depth.",
         _level(e, row, "entity"))
 
+# %% ../nbs/09_claims.ipynb #af2089aa
 @rule("P14")
 def start_of_readout(e):
-    """Reproduced if readout begins within the published last layers, relative depth 15/17 or later, or comes within half of our layer,
-    and has a layer at all."""
+    """Reproduced if readout begins within the published last layers, relative depth 15/17 or later, or comes within
+    half of our layer, and has a layer at all."""
     found, row = _phase(e, "readout", "first")
     published, measure, control = (published_number("P14", model="gemma-2b", depth=True),
         "first layer of readout, relative depth", _level(e, row, "final"))
@@ -223,15 +232,16 @@ def start_of_readout(e):
         return Judgement(measure, found, "differs",
             "In no layer does the input at the final position carry nine tenths of the answer.", control)
     return Judgement(measure, found, overlaps(found, published, 1, room=.5/max(e.n_layers - 1, 1)),
-        f"Readout is layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; it is published to begin at {published:.2f} of the depth.", control)
+        f"Readout is layers {row['first']}–{e.n_layers - 1} of {e.n_layers}; it is published to begin at "
+        f"{published:.2f} of the depth.", control)
 
 # %% ../nbs/09_claims.ipynb #c052
 def _named(e, experiment):
     "What the strongest head of one half of the categories moves on the other half, as a sentence."
-    try: h = held_out(e.patches, experiment=experiment, top=1).iloc[0]
+    try: best = held_out(e.patches, experiment=experiment, top=1).iloc[0]
     except InputError: return ""
-    return (f" The strongest head of one half of the categories, {head_name(*(h.layer, h['head']))}, "
-        f"moves {as_text(Interval(h.held_out, h.low, h.high))} on the other half.")
+    return (f" The strongest head of one half of the categories, {head_name(*(best.layer, best['head']))}, moves "
+            f"{as_text(Interval(best.held_out, best.low, best.high))} on the other half.")
 
 def _others(e, matrix, cell, unit=""):
     "The mean of the other heads of a head's layer, which a random one of them is expected to move, as a sentence."
@@ -248,11 +258,12 @@ def hottest_head(e):
     top, there, edge = *(m.mean().abs().idxmax() for m in (entity, final)), abs(published_number("P12", part="L1H2"))
     deltas = pair_matrix(e.patches, value="delta", cells=["layer", "head"], experiment="4", direction="noising")
     found, twice = e.average(deltas[top]), abs(final.mean()[there]) >= 2 * abs(entity.mean()[top])
-    verdict = "differs" if found.high < -edge or found.low > edge else "artefact of the method" if twice else "reproduced"
+    apart = found.high < -edge or found.low > edge
+    verdict = "differs" if apart else "artefact of the method" if twice else "reproduced"
     return Judgement(f"mean delta of the strongest head at the entity, {head_name(*top)}, logits", found, verdict,
         f"Its effect is {as_text(e.average(entity[top]))}. At the final position, where routing can be seen, "
         f"{head_name(*there)} moves {as_text(e.average(final[there]))}.{_named(e, '4')}",
-            _others(e, deltas, top, " logits"))
+        _others(e, deltas, top, " logits"))
 
 # %% ../nbs/09_claims.ipynb #c055
 def _knockouts(e):
@@ -269,7 +280,6 @@ def _knockouts(e):
     return (f"Cutting attention from the final token to the entity moves at most {', '.join(said)}." if said else "",
             f"Cutting attention to another token in the same layers moves {', '.join(away)}." if away else "")
 
-# %% ../nbs/09_claims.ipynb #c056
 def _circuit(e):
     "How few components are enough: a sentence, and one for random circuits."
     if (table := e.tables.get("circuit")) is None or table.empty: return "", ""
@@ -293,7 +303,8 @@ def _edge(e, rows, chance):
     _, _, kind, position, layer, head = top
     to = dict(final="the logits", q=f"the query of L{layer}H{head}").get(kind,
         f"the {dict(k='keys', v='values').get(kind)} of key/value head {head} in L{layer}, {position} token")
-    return f"{as_text(e.average(own))} ({head_name(*top[:2])} → {to})", as_text(e.average(random)) if len(random) else ""
+    return (f"{as_text(e.average(own))} ({head_name(*top[:2])} → "
+            f"{to})"), as_text(e.average(random)) if len(random) else ""
 
 def _paths(e):
     "The strongest edge to the logits and into a later head: a sentence, and one for random senders."
@@ -313,17 +324,20 @@ def _answer(heads, blocks, spread):
         for end in ("", "_low", "_high"))), ".0%")
     where = ["one block"] * (blocks["top_share"] >= .5) + (["one head"] if count == 1
         else ["a few heads"] * (heads["half"] <= .1))
-    return (f"{'Concentrated in ' + ' and '.join(where) if where else 'Spread' if spread else 'Neither spread nor in a few heads'}: "
-        f"{count} of {heads['cells']} heads make{'s' * (count == 1)} up half of what heads move at the final position, "
-        f"{head_name(*heads['top'])} alone makes up {share(heads)} (by chance up to {as_text(heads['top_null'], '.0%')}), "
-        f"and block {blocks['top']} makes up {share(blocks)} of what attention outputs move.")
+    named = "Spread" if spread else "Neither spread nor in a few heads"
+    if where: named = f"Concentrated in {' and '.join(where)}"
+    return (f"{named}: {count} of {heads['cells']} heads make{'s' * (count == 1)} up half of what heads move at the "
+            f"final position, {head_name(*heads['top'])} alone makes up {share(heads)} (by chance up to "
+            f"{as_text(heads['top_null'], '.0%')}), and block {blocks['top']} makes up {share(blocks)} of what "
+            "attention outputs move.")
 
+# %% ../nbs/09_claims.ipynb #d7bb7cc1
 @rule("P15")
 def spread_over_heads(e):
-    """Spread means: half of the summed effect needs a quarter of the heads and no head has a tenth.
-    Reproduced if so at the final position; artefact if so at the entity only; else differs.
-    One block carries it if one attention output has half of the summed effect of all; a few heads do if a tenth of the heads make up half.
-    Knock-outs, held-out circuits and paths stand beside the verdict and do not enter it."""
+    """Spread means: half of the summed effect needs a quarter of the heads and no head has a tenth. Reproduced if so
+    at the final position; artefact if so at the entity only; else differs. One block carries it if one attention
+    output has half of the summed effect of all; a few heads do if a tenth of the heads make up half. Knock-outs,
+    held-out circuits and paths stand beside the verdict and do not enter it."""
     final, entity = (concentration(e.patches, experiment=x) for x in ("4F", "4"))
     blocks, passing = concentration(e.patches, experiment="2A", site="attn_out"), int(head_map(e.patches).passes.sum())
     spread, only_there = (c["half"] >= .25 and c["top_share"] < .1 for c in (final, entity))
@@ -331,8 +345,9 @@ def spread_over_heads(e):
     heads = pair_matrix(e.patches, cells=["layer", "head"], experiment="4F", direction="noising")
     correction = (f"In all, {passing} of {final['cells']} heads pass the correction" if e.pairs.category.nunique() > 1
         else "One category is too few to correct for many heads")
-    cause = f"{_answer(final, blocks, spread)} By itself {head_name(*final['top'])} moves {as_text(e.average(heads[final['top']]))}.{_named(e, '4F')} " \
-        f"{correction}; at the entity {as_text(entity['half'], '.0%')} of the heads make up half."
+    alone = f"By itself {head_name(*final['top'])} moves {as_text(e.average(heads[final['top']]))}.{_named(e, '4F')}"
+    cause = (f"{_answer(final, blocks, spread)} {alone} {correction}; at the entity {as_text(entity['half'], '.0%')} "
+             "of the heads make up half.")
     return Judgement("share of heads for half of the summed effect, final position",
         Interval(final["half"], final["half_low"], final["half_high"]),
         "reproduced" if spread else "artefact of the method" if only_there else "differs",
@@ -370,25 +385,26 @@ def _wide(e):
     state = at_final(e, "resid_pre", 1)
     ratio = lambda w: as_text(peak_ratio(e, state, at_final(e, "attn_out", w)))
     more = "".join(f", {ratio(w)} with {w}" for w in windows)
-    return (f" Where several layers of attention were patched at once ({len(state)} pair{'s' * (len(state) > 1)}), "
-        f"it is {ratio(1)} with one layer{more}.")
+    return (f" Where several layers of attention were patched at once ({len(state)} pair{'s' * (len(state) > 1)}), it "
+            f"is {ratio(1)} with one layer{more}.")
 
+# %% ../nbs/09_claims.ipynb #0ccf9ecf
 @rule("P16")
 def stream_against_attention(e):
-    """Reproduced if the ratio of the peaks at the final position is 40 within its interval; artefact if it is smaller there and larger at the entity;
-    else differs."""
+    """Reproduced if the ratio of the peaks at the final position is 40 within its interval; artefact if it is smaller
+    there and larger at the entity; else differs."""
     (state, attention), there = (
         [pair_matrix(e.patches, experiment=x, site=s, direction="noising") for s in ("resid_pre", "attn_out")]
-            for x in ("2A", "2B"))
+        for x in ("2A", "2B"))
     found, entity, published = peak_ratio(e, state, attention), peak_ratio(e, *there), published_number("P16")
-    verdict = agrees(found,
-        published) if not found.high < published else "artefact of the method" if entity.estimate > found.estimate else "differs"
+    smaller = "artefact of the method" if entity.estimate > found.estimate else "differs"
+    verdict = smaller if found.high < published else agrees(found, published)
     block = attention.mean().abs().idxmax()
-    cause = (f"Read where attention acts, at the final position, resid_pre moves {as_text(e.average(_peak(state)))} at its peak "
-        f"and attention of block {block} alone {as_text(e.average(attention[block]))}: "
-        f"a ratio of {as_text(found)}{f', not {published:.0f}' * bool(found.high < published)}.{_wide(e)} "
-        f"At the entity, where nothing is routed, it is {as_text(entity)}. "
-        f"At the final position all attention outputs, one at a time, sum to {as_text(e.average(attention.sum(axis=1)))}.")
+    cause = (f"Read where attention acts, at the final position, resid_pre moves {as_text(e.average(_peak(state)))} "
+             f"at its peak and attention of block {block} alone {as_text(e.average(attention[block]))}: a ratio of "
+             f"{as_text(found)}{f', not {published:.0f}' * bool(found.high < published)}.{_wide(e)} At the entity, "
+             f"where nothing is routed, it is {as_text(entity)}. At the final position all attention outputs, one at "
+             f"a time, sum to {as_text(e.average(attention.sum(axis=1)))}.")
     of_block = lambda t: e.average(pair_matrix(t, experiment="2A", site="attn_out", direction="noising")[block])
     return Judgement("largest resid_pre effect / largest attn_out effect, final position", found, verdict, cause,
         controlled(e, of_block, names=tuple(CALLED),
@@ -399,11 +415,12 @@ def depths_of(e:Evidence)->dict: # quantity → `Interval` of relative depth
     "Where a model releases, receives, ends storage and begins readout."
     return dict(release=e.interval(e.pairs, e.pairs.release_depth),
         arrival=e.interval(e.pairs, e.pairs.arrival_depth)) | {
-        "end of storage": _phase(e, "storage", "last")[0], "start of readout": _phase(e, "readout", "first")[0]}
+            "end of storage": _phase(e, "storage", "last")[0], "start of readout": _phase(e, "readout", "first")[0]}
 
 def scales_with_depth(
     studies, # finished studies, of one model each
-# a row for each quantity and two models: their relative depths, `difference, low, high`, and whether the whole interval is within a tenth of the depth
+# a row for each quantity and two models: their relative depths, `difference, low, high`, and whether the whole
+# interval is within a tenth of the depth
 )->pd.DataFrame:
     "Do the phases of two models lie at the same relative depth?"
     rows, every = [], [(e.model, depths_of(e)) for e in map(evidence, studies)]
@@ -428,8 +445,8 @@ def _halves(e):
 
 @rule("P17")
 def same_depth(e, others):
-    """Reproduced if release and arrival of each two models differ by less than a tenth of the depth (the whole interval);
-    differs if an interval lies beyond it; else not comparable. The phase boundaries stand beside it."""
+    """Reproduced if release and arrival of each two models differ by less than a tenth of the depth (the whole
+    interval); differs if an interval lies beyond it; else not comparable. The phase boundaries stand beside it."""
     ours, worst, said = depths_of(e), 0, []
     if not others:
         return Judgement("mean release, relative depth", ours["release"], "not comparable", "One model only.",
@@ -462,7 +479,7 @@ def _row(claim, e, others):
     found = finding.found or Interval(np.nan, np.nan, np.nan)
     return dict(id=claim, claim=load_published().query("id == @claim").quantity.iloc[0], model=e.model,
         published=published_text(claim), measure=finding.measure, ours=float(found.estimate), low=float(found.low),
-            high=float(found.high),
+        high=float(found.high),
         control=finding.control, verdict=finding.verdict, cause=finding.cause)
 
 def verdicts(

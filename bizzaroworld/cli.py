@@ -6,7 +6,7 @@
 __all__ = ['MODEL', 'PATIENCE', 'COMMANDS', 'parser', 'progress_line', 'main', 'typed']
 
 # %% ../nbs/12_cli.ipynb #c002
-import argparse, gc, json, os, sys, time
+import argparse, gc, json, os, sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 
@@ -43,8 +43,8 @@ def _shared(p, *words):
         models=lambda: p.add_argument("--model", required=True, nargs="+", type=_word, metavar="M",
             help=MODEL + "; of several, the pairs that all of them know are studied too"),
         battery=lambda: p.add_argument("--battery", type=_word, metavar="F",
-            help="CSV or JSON file of pairs; the model's default battery if not given; "
-                "`shared` for pairs known under all models in --results"),
+            help="CSV or JSON file of pairs; the model's default battery if not given; `shared` for pairs known "
+            "under all models in --results"),
         device=lambda: (
             p.add_argument("--device", type=_word, default="auto", metavar="D", help="auto, cpu, cuda, mps"),
             p.add_argument("--dtype", type=_word, default="auto", metavar="T",
@@ -68,32 +68,33 @@ def _seed(text):
     if 0 <= seed < 2**32: return seed
     raise argparse.ArgumentTypeError(f"{text!r} is no seed: give a whole number from 0 to {2**32 - 1}")
 
+# %% ../nbs/12_cli.ipynb #e5e4298d
 def parser():
     "The five commands and their options."
     top = _Parser(prog="bizzaroworld",
         description="Where a language model keeps a fact, how the fact travels, and where it is read out.")
     commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
     def command(name, help, *words):
-        p = commands.add_parser(name, help=help, description=help)
-        _shared(p, *words)
-        return p
+        sub = commands.add_parser(name, help=help, description=help)
+        _shared(sub, *words)
+        return sub
     command("models", "known models; which are at hand offline", "json")
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device",
         "prompts", "json", "results")
-    p = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
+    sub = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
         "device", "prompts", "json", "results")
-    p.add_argument("--selection", type=_word, default="C", metavar="A|B|C",
+    sub.add_argument("--selection", type=_word, default="C", metavar="A|B|C",
         help="A: 15 strongest pairs; B: best of each category; C: all (default)")
-    p.add_argument("--out", type=_word, metavar="DIR",
+    sub.add_argument("--out", type=_word, metavar="DIR",
         help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
-    p.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")
-    p.add_argument("--quick", action="store_true",
+    sub.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")
+    sub.add_argument("--quick", action="store_true",
         help="the six experiments alone: no controls, maps, routes, circuits")
-    p.add_argument("--experiments", type=_word, metavar="E,E",
+    sub.add_argument("--experiments", type=_word, metavar="E,E",
         help="only these of the six, such as 1,3; implies --quick")
-    p = command("report", "notebooks and site from what is in the results", "results")
-    p.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
-    p.add_argument("--render-only", action="store_true", help="render again without recomputing")
+    sub = command("report", "notebooks and site from what is in the results", "results")
+    sub.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
+    sub.add_argument("--render-only", action="store_true", help="render again without recomputing")
     _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery",
         "device", "prompts", "json", "results"))
     return top
@@ -103,7 +104,8 @@ def _bench_options(p):
     "What only `bench` can be told."
     p.add_argument("--model", type=_word, metavar="M", help=MODEL)
     p.add_argument("--shape", type=_word, metavar="S",
-        help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or a JSON file)")
+        help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or "
+        "a JSON file)")
     p.add_argument("--pairs", type=_count, metavar="N",
         help="pairs that the engine patches (default: the first 60, or as many as there are)")
     p.add_argument("--sample", type=_count, metavar="N",
@@ -181,7 +183,8 @@ def progress_line(
 # %% ../nbs/12_cli.ipynb #c015
 def _models(args):
     "Known models, as a table or as JSON."
-    from bizzaroworld.weights import at_hand, known_models
+    from bizzaroworld.hub import at_hand
+    from bizzaroworld.weights import known_models
     table = known_models()
     table.insert(1, "at_hand", [at_hand(name) for name in table.name])
     if args.json: return {"models": json.loads(table.to_json(orient="records"))}
@@ -204,9 +207,10 @@ def _prompts(args):
 def _aligned(args, table):
     "A battery under a model: the user's needs the tokenizer alone, the default one the weights too."
     from bizzaroworld.battery import align
-    from bizzaroworld.models import load, load_tokenizer
+    from bizzaroworld.models import load
+    from bizzaroworld.tokens import load_tokenizer
     if table is not None: return table, align(table, load_tokenizer(args.model, **_prompts(args)))
-    from bizzaroworld.engine import Network
+    from bizzaroworld.network import Network
     from bizzaroworld.knowledge import choose_battery
     model = load(args.model, device=args.device, dtype=args.dtype, **_prompts(args))
     chosen = choose_battery(model, Network(model))
@@ -222,7 +226,7 @@ def _notes(battery):
 # %% ../nbs/12_cli.ipynb #c016b
 def _check(args):
     "Which pairs are valid, why the others are not, and what is read otherwise than it is written."
-    from bizzaroworld.weights import model_folder
+    from bizzaroworld.hub import model_folder
     table, source = _battery_file(args)
     model_folder(args.model, weights=False)   # a hub is asked before the heavy libraries are loaded
     table, battery = _aligned(args, table)
@@ -240,17 +244,18 @@ def _some_valid(args, table, source, name):
     "Refuse prompts that the model's tokenizer cannot take, and a battery of which nothing is left under it."
     from bizzaroworld.battery import align
     from bizzaroworld.facts import InputError, brief
-    from bizzaroworld.models import load_tokenizer
+    from bizzaroworld.tokens import load_tokenizer
     if table is None and _prompts(args) == dict(bos="auto", chat=False): return
     tokenizer = load_tokenizer(name, **_prompts(args))
     battery = None if table is None else align(table, tokenizer)
     if battery is None or battery.pairs: return
-    raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: {brief(battery.dropped.reason.mode()[0], 250)}; see bizzaroworld check")
+    raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: "
+                     f"{brief(battery.dropped.reason.mode()[0], 250)}; see bizzaroworld check")
 
 # %% ../nbs/12_cli.ipynb #c019
 def _out(args, name, source):
     "Where a study goes."
-    from bizzaroworld.weights import folder_name
+    from bizzaroworld.hub import folder_name
     return Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/folder_name(name))
 
 def _check_experiments(args):
@@ -260,19 +265,22 @@ def _check_experiments(args):
     args.experiments = tuple(dict.fromkeys(asked))
     for e in args.experiments: experiment_of(e)
 
+# %% ../nbs/12_cli.ipynb #52bfc787
 def _check_study(args, table, source):
     "Refuse what cannot be studied before the first model is loaded."
     from bizzaroworld.selection import SELECTIONS, select
     from bizzaroworld.facts import InputError
     from bizzaroworld.results import check_folder
-    from bizzaroworld.weights import folder_name, locate, model_folder
+    from bizzaroworld.hub import folder_name, locate, model_folder
     args.model = list(dict.fromkeys(args.model))
     if args.selection not in SELECTIONS: select(None, args.selection)
     if args.out and len(args.model) > 1:
-        raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use --results")
+        raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use "
+                         "--results")
     folders = [folder_name(name) for name in args.model]
     if len(set(folders)) < len(folders):
-        raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with --out")
+        raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with "
+                         "--out")
     for name in args.model:
         locate(name); check_folder(out := _out(args, name, source), source)
         _check_writable(out, "--out" if args.out else "--results")
@@ -378,14 +386,15 @@ def _bounded(args, table):
 def _bench(args):
     "The engine against the reference and its peers on the same patches, or on a shape with random weights."
     from bizzaroworld.facts import InputError
-    from bizzaroworld.weights import model_folder
+    from bizzaroworld.hub import model_folder
     if bool(args.model) == bool(args.shape): raise InputError("bench wants either --model or --shape: give one of them")
     if args.out: _check_writable(args.out, "--out", file=True)
     table, source = (None, "") if args.shape else _battery_file(args)
     _bounded(args, table)
     if args.model: model_folder(args.model, weights=False)   # a hub is asked before the heavy libraries are loaded
     from bizzaroworld.bench import bench, bench_shape, write_figures
-    from bizzaroworld.models import load, pick_device
+    from bizzaroworld.models import load
+    from bizzaroworld.plain import pick_device
     if args.shape:
         found = bench_shape(args.shape, device=pick_device(args.device), dtype="bfloat16" if args.dtype == "auto"
             else args.dtype,
@@ -394,11 +403,12 @@ def _bench(args):
         found = bench(load(args.model, device=args.device, dtype=args.dtype, **_prompts(args)), table,
             pairs=args.pairs, sample=args.sample, name=args.model,
             peers=not args.no_peers, every=args.every, whole=args.all,
-                progress=progress_line("every patch", args.pairs))
+            progress=progress_line("every patch", args.pairs))
     if args.out: write_figures(args.out, found)
     if args.json: return found
     _show_figures(found)
 
+# %% ../nbs/12_cli.ipynb #15fe48a8
 def _show_figures(found):
     "Figures for a terminal: one a line, tables as tables."
     import pandas as pd
@@ -413,7 +423,7 @@ COMMANDS = dict(models=_models, check=_check, study=_study, report=_report, benc
 def _quiet():
     "Keep libraries from printing bars and notes of their own."
     for name, value in dict(HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false",
-        TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
+            TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
         os.environ.setdefault(name, value)
 
 def main(
@@ -454,6 +464,7 @@ def _is(error, module, name):
     "Whether an error is of a class of ours; a module that is not loaded raised nothing."
     return isinstance(error, getattr(sys.modules.get(f"bizzaroworld.{module}"), name, ()))
 
+# %% ../nbs/12_cli.ipynb #82ebba51
 def _failed(args, error, alone=False):
     "One line on standard error, or the traceback where it was asked for; the exit status."
     stopped = _stopped(error)

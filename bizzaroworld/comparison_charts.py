@@ -9,9 +9,10 @@ __all__ = ['STRIP', 'strip_rows', 'with_layers', 'hand_over', 'knocked_out_besid
 import textwrap
 import altair as alt
 import pandas as pd
-from . import charts, phases
-from .comparison import JOINED, Comparison, heads_shared, same_pairs
+from . import charts, phases, theme
+from .comparison import heads_shared
 from .schema import pick
+from .studies import JOINED, Comparison, same_pairs
 from .words import count_of
 
 # %% ../nbs/10e_comparison_charts.ipynb #063dd420
@@ -30,6 +31,7 @@ def strip_rows(both, chart, by):
                         "high": none})
     return rows
 
+# %% ../nbs/10e_comparison_charts.ipynb #13e26211
 def with_layers(
     both:Comparison,
     chart, # curves over relative depth, as `charts.curve_chart` makes them
@@ -47,8 +49,8 @@ def with_layers(
         .encode(tooltip=["model:N", "kind:N"]) for k, (o, size) in STRIP.items()]
     shown = sorted({r["model"] for r in rows}, key=both.names.index)
     which = "of the panel's model" if by == "model" else f"a row for each model ({', '.join(shown)})"
-    note = (f"Below the curves one tick a layer, {which}: long ticks attend to all earlier tokens (global), "
-        "short pale ones to a window of them (local).")
+    note = (f"Below the curves one tick a layer, {which}: long ticks attend to all earlier tokens (global), short "
+            "pale ones to a window of them (local).")
     chart.title.subtitle = [*chart.title.subtitle, *textwrap.wrap(note, 96)]
     return chart
 
@@ -71,8 +73,9 @@ def knocked_out_beside(
     "Knock-outs on relative depth: the models in one panel where they share pairs, else a panel for each."
     runs = {"noising": "clean run", "denoising": "corrupt run"}
     rows = rows.assign(direction=rows.direction.map(runs))
-    title, caption = "Knock-outs on relative depth", ("attention from the final token to the entity knocked out in one layer (window 1), "
-        "in the clean and in the corrupt run; metric: logit difference")
+    title, caption = ("Knock-outs on relative "
+                      "depth"), ("attention from the final token to the entity knocked out in one layer (window 1), "
+                                 "in the clean and in the corrupt run; metric: logit difference")
     options = dict(axis="relative_depth", pairs=False, caption=caption)
     if same:
         return with_layers(both, charts.curve_chart(rows.assign(position=rows.direction), colour="model",
@@ -84,7 +87,7 @@ def knocked_out_beside(
 # %% ../nbs/10e_comparison_charts.ipynb #4a77e502
 def _colours(both):
     "A colour for each model."
-    return alt.Scale(domain=sorted(both.names), range=charts.PALETTE[:len(both.names)])
+    return alt.Scale(domain=sorted(both.names), range=theme.PALETTE[:len(both.names)])
 
 def _rows(both):
     "Release and arrival, noising, with the row of each pair: itself, or its category where there are many."
@@ -96,6 +99,7 @@ def _rows(both):
     long["what"] = long.what.str.removesuffix("_depth")
     return long.groupby(["row", "model", "what"], as_index=False).depth.mean().round(4), many
 
+# %% ../nbs/10e_comparison_charts.ipynb #87c7172d
 def pairs_beside(
     both:Comparison,
 ):
@@ -105,15 +109,16 @@ def pairs_beside(
     chart = alt.Chart(long).mark_point(filled=True, size=70, opacity=.85).encode(
         x=alt.X("depth:Q", title="relative depth", scale=alt.Scale(domain=[0, max(1, float(long.depth.max()))])),
         y=alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=150)),
-            yOffset=alt.YOffset("what:N", sort=["release", "arrival"]),
+        yOffset=alt.YOffset("what:N", sort=["release", "arrival"]),
         color=alt.Color("model:N", scale=_colours(both)), tooltip=["row", "model", "what", "depth"],
         shape=alt.Shape("what:N", legend=None, scale=alt.Scale(domain=["release", "arrival"],
             range=["circle", "diamond"])))
     what = "category, mean over its pairs" if many else "pair"
-    return charts.titled(chart.properties(width="container", height=max(90, 36 * len(order))),
+    return theme.titled(chart.properties(width="container", height=max(90, 36 * len(order))),
         f"Release and arrival, {'category by category' if many else 'pair by pair'}",
-        f"{count_of(both.n_pairs, 'pair')} in {count_of(both.n_categories, 'category')}, the same for every model; noising; metric: logit difference. "
-        f"A row is one {what}: circle, release at the entity; diamond, arrival at the final token.")
+        f"{count_of(both.n_pairs, 'pair')} in {count_of(both.n_categories, 'category')}, the same for every model; "
+        f"noising; metric: logit difference. A row is one {what}: circle, release at the entity; diamond, arrival at "
+        "the final token.")
 
 # %% ../nbs/10e_comparison_charts.ipynb #e4a60040
 def few_heads(
@@ -122,17 +127,19 @@ def few_heads(
 ):
     "Share of heads that holds half of the effect, with intervals."
     columns = ["model", "position", "heads", "half", "half_low", "half_high", "row"]
-    t = spread.assign(row=[f"{r.model}, {r.position}"
+    shown = spread.assign(row=[f"{r.model}, {r.position}"
         for r in spread.itertuples()]).rename(columns=dict(cells="heads"))[columns].round(4)
-    base = alt.Chart(t).encode(y=alt.Y("row:N", sort=list(t.row), title=None, axis=alt.Axis(labelLimit=170)),
+    base = alt.Chart(shown).encode(y=alt.Y("row:N", sort=list(shown.row), title=None, axis=alt.Axis(labelLimit=170)),
         color=alt.Color("model:N", legend=None, scale=_colours(both)))
     x = alt.X("half_low:Q", title="share of heads for half", axis=alt.Axis(format="%"))
     numbers = [alt.Tooltip(f"{k}:Q", format=".3f") for k in ("half", "half_low", "half_high")]
     bars = base.mark_rule(strokeWidth=2).encode(x=x, x2="half_high:Q")
     points = base.mark_circle(size=80, opacity=1).encode(x="half:Q", tooltip=["model", "position", "heads", *numbers])
-    pairs = (f"{count_of(both.n_pairs, 'pair')} in {count_of(both.n_categories, 'category')}, the same for every model" if heads_shared(both)
+    pairs = (f"{count_of(both.n_pairs, 'pair')} in {count_of(both.n_categories, 'category')}, the same for every "
+             "model" if heads_shared(both)
         else "Each model on its own battery")
-    return charts.titled(alt.layer(bars, points).properties(width="container", height=26 * len(t)),
+    return theme.titled(alt.layer(bars, points).properties(width="container", height=26 * len(shown)),
         "How few heads hold half of the effect",
-        f"{pairs}. Mean effect of one head's z (experiments 4F at the final token, 4 at the entity), noising, in absolute value; "
-        "line: 95 % interval; metric: logit difference. Spread evenly, half of the heads would be needed.")
+        f"{pairs}. Mean effect of one head's z (experiments 4F at the final token, 4 at the entity), noising, in "
+        "absolute value; line: 95 % interval; metric: logit difference. Spread evenly, half of the heads would be "
+        "needed.")

@@ -12,13 +12,13 @@ from .inference import categories, cluster_bootstrap, mean, pair_matrix
 
 # %% ../nbs/07b_concentration.ipynb #c047
 def _strongest_first(effects):
-    "Cells ordered by |mean| and turned so that each mean is positive; draws then vary around them without a bias towards spread."
+    "Cells ordered by |mean| and turned to be positive; draws then vary around them without a bias towards spread."
     centre = effects.mean(0)
     order = np.argsort(-np.abs(centre), kind="stable")
     return (effects * np.sign(centre))[:, order]
 
 def _shares(values, weights):
-    "Share of the cells that makes up half of the summed effect, and the shares that the first cell and the first five have."
+    "Share of the cells that makes up half of the summed effect, and the shares of the first cell and the first five."
     size = mean(values, weights)
     total = np.maximum(size.sum(1, keepdims=True), 1e-12)
     up_to = size.cumsum(1) / total

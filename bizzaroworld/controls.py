@@ -13,7 +13,8 @@ import torch
 from .schema import CONTROLS
 from .facts import InputError
 from .patching import DIRECTIONS
-from .engine import Network, Runs, in_blocks, joined, patch_all
+from .engine import in_blocks, joined, patch_all
+from .network import Network, Runs
 
 # %% ../nbs/05e_controls.ipynb #c008
 def lenders(
@@ -81,7 +82,7 @@ def stray(
 
 # %% ../nbs/05e_controls.ipynb #c016
 def givers(net, pairs, lent, name, seed):
-    "The runs of a control, and for each direction the index of the run that gives to each pair; `lent` as `lenders` gives it."
+    "The runs of a control, and by direction which of them gives to each pair; `lent` as `lenders` gives it."
     n = len(pairs)
     tokens = [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs]
     own, other, new = (list(r) for r in (range(2 * n), [*range(n, 2 * n), *range(n)], range(2 * n, 4 * n)))

@@ -15,11 +15,12 @@ __all__ = ['FOLDED', 'ZERO_DARK', 'LAYER', 'CONTROL_NAMES', 'REAL_NAME', 'CONTRO
 import altair as alt
 import numpy as np
 import pandas as pd
-from .charts import COLOURS, DIVERGING, LOOK, _curve_rows, describe, numbers, rows, show_token, titled
+from .charts import _curve_rows, describe, numbers, rows, show_token
 from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
 from .words import ends, head_name, number
 from .schema import MAPPED, RESIDUAL, pick
+from .theme import COLOURS, DIVERGING, FINE, GAP, LOOK, fine_line, interval_rule, titled
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
@@ -40,17 +41,15 @@ def band_layers(
         alt.value([1, 0]), alt.value([5, 3]))
     tip = [alt.Tooltip("who:N", title="curve"), alt.Tooltip("x:Q", title=x.to_dict()["title"], format=".4~g"),
         *(alt.Tooltip(f"{c}:Q", format=".3f") for c in FOLDED[1:])]
-    # one rule a panel, not one for each of its rows
-    rules = [alt.Chart(data).transform_aggregate(n="count()").mark_rule(strokeDash=[3, 3], strokeWidth=.8,
-        color="#77777f")
-        .encode(y=alt.datum(v)) for v in levels]
+    rules = [fine_line(data, v) for v in levels]
     return alt.layer(base.mark_area(opacity=.16).encode(y=alt.Y("low:Q"), y2="high:Q"), *rules,
         base.mark_line().encode(y=y, strokeWidth=width, strokeDash=dash),
-            base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=tip))
+        base.mark_circle(size=18, opacity=1).encode(y=y, tooltip=tip))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c011
 def in_panels(layers, facet, names, *, columns, size=(230, 190), unfold=FOLDED, own_y=False):
-    "A panel for each name, and the lists unfolded once above them all: vega-lite loops for ever when each layer unfolds for itself."
+    "A panel for each name, and the lists unfolded once above them all."
+    # vega-lite loops for ever when each layer unfolds for itself
     chart = layers.properties(width=size[0], height=size[1]).facet(
         alt.Facet(f"{facet}:N", sort=list(names), header=alt.Header(title=None)), columns=columns)
     # an odd number of panels leaves a gap in the last row, and a common axis would stand below the gap
@@ -62,7 +61,7 @@ def legend_rows(chart, columns):
     return chart.configure_legend(**{**LOOK["legend"], "columns": columns})
 
 # the grid line that means "nothing"
-ZERO_DARK = {"condition": {"test": "datum.value == 0", "value": "#77777f"}, "value": "#ececf0"}
+ZERO_DARK = {"condition": {"test": "datum.value == 0", "value": FINE}, "value": "#ececf0"}
 LAYER = alt.X("x:Q", title="layer", scale=alt.Scale(nice=False), axis=alt.Axis(tickMinStep=1, tickCount=6))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c013
@@ -77,7 +76,7 @@ PLACE = {"1": "final", "2A": "final", "2B": "entity", "3": "entity"}
 def paired(
     table:pd.DataFrame, # rows of a patches table, with controls
 )->pd.DataFrame: # rows of the pairs that all controls have
-    "The same pairs for all; a control of fewer than three quarters of the pairs has no say and keeps those that it has."
+    "The same pairs for all; a control of fewer than three quarters of them has no say and keeps those that it has."
     have = table[table.control.notna()].groupby("control").battery_idx.agg(set)
     if not len(have): raise ValueError("nothing to compare: no row has a control; run the study without --quick")
     every = set.union(*have)
@@ -91,7 +90,9 @@ def misplaced(patches, pairs):
     first = lambda rows: rows[rows.battery_idx.isin(pairs)].groupby("battery_idx").token_index.min()
     wrong = first(patches[patches.control == "wrong_position"])
     before = int((wrong < first(patches[patches.position == "entity"]).reindex(wrong.index)).sum())
-    return "a token between entity and final" + f" (in {before} of {len(wrong)} pairs there is none, and it lies before the entity)" * (before > 0)
+    return ("a token between entity and "
+            "final") + (f" (in {before} of {len(wrong)} pairs there is none, and it lies before the "
+                        "entity)") * (before > 0)
 
 def pairs_counted(table, names):
     "Which controls have fewer pairs than the study's own patches, as words."
@@ -123,11 +124,10 @@ def control_bands(
         if p in set(data.panel)]
     chart = titled(in_panels(band_layers(data, colours, LAYER), "panel", panels, columns=2),
         title or "The same patch with the wrong thing in its place",
-        f"{describe(table)}{pairs_counted(table, CONTROL_NAMES)}, the same for all curves. "
-        f"{site}, experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. "
-        "Thick: the activation comes from the pair's other run; dashed: controls. "
-        "Wrong position: a token between entity and final token, where there is one. "
-        "Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
+        f"{describe(table)}{pairs_counted(table, CONTROL_NAMES)}, the same for all curves. {site}, "
+        f"experiment{'s' * (len(experiments) > 1)} {' and '.join(experiments)}. Thick: the activation comes from the "
+        "pair's other run; dashed: controls. Wrong position: a token between entity and final token, where there is "
+        "one. Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
 # %% ../nbs/10d_evidence_charts.ipynb #c021
@@ -149,6 +149,16 @@ def strongest_places(
     return (best.assign(place=pd.Categorical(names, names, ordered=True))[["position", "site", "layer", "place"]]
         .merge(table, on=["position", "site", "layer"]))
 
+def _told(data, order, null):
+    "The caption of `control_forest`: how it was made, of how many pairs."
+    counts = data.groupby("who").n.max().loc[order]
+    still = (f" Own activation moves {null.control_mean.abs().max():.0e} at most in the mean over pairs and has no "
+             "panel.")
+    return (f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest "
+            "effect (of each curve the strongest layer, then the next); picked and measured on the same pairs. "
+            f"Pairs: {', '.join(f'{w} {int(k)}' for w, k in counts.items())}. Right of zero: the pair's other run "
+            f"moves more than the control; metric: logit difference.{still if len(null) else ''}")
+
 # %% ../nbs/10d_evidence_charts.ipynb #c022
 def control_forest(
     table:pd.DataFrame, # as `inference.against_controls` gives it
@@ -164,8 +174,8 @@ def control_forest(
     data = best.assign(who=best.control.map(CONTROL_NAMES))[
         ["who", "place", "direction", "n", "mean", "control_mean", "difference", "low", "high",
             "d_z"]].round(3).astype({"place": str})
-    y, offset = (alt.Y("place:O", sort=list(best.place.cat.categories), title=None, axis=alt.Axis(labelLimit=200)),
-        alt.YOffset("direction:N", sort=["noising", "denoising"]))
+    y = alt.Y("place:O", sort=list(best.place.cat.categories), title=None, axis=alt.Axis(labelLimit=200))
+    offset = alt.YOffset("direction:N", sort=["noising", "denoising"])
     base = alt.Chart(data).encode(
         color=alt.Color("direction:N",
             scale=alt.Scale(domain=["noising", "denoising"], range=[COLOURS["noising"], COLOURS["denoising"]])),
@@ -175,15 +185,10 @@ def control_forest(
         tooltip=["who", "place", *data.columns[2:]])
     chart = alt.layer(base.mark_rule(strokeWidth=1.7).encode(x="low:Q", x2="high:Q"), point).encode(y=y).properties(
         width=210, height=20*data.place.nunique())
-    still = f" Own activation moves {null.control_mean.abs().max():.0e} at most in the mean over pairs and has no panel." if len(null) else ""
-    n = ", ".join(f"{w} {int(k)}" for w, k in data.groupby("who").n.max().loc[order].items())
     return titled(
         chart.facet(alt.Facet("who:N", sort=order, header=alt.Header(title=None)),
             columns=2).resolve_axis(x="independent"),
-        "What the study's patches do more than each control",
-        f"Mean difference pair by pair with its 95 % interval, at the {data.place.nunique()} places of largest effect "
-        "(of each curve the strongest layer, then the next); picked and measured on the same pairs. "
-        f"Pairs: {n}. Right of zero: the pair's other run moves more than the control; metric: logit difference.{still}")
+        "What the study's patches do more than each control", _told(data, order, null))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c025
 def map_panels(
@@ -198,7 +203,7 @@ def map_panels(
         legend=alt.Legend(gradientLength=130, gradientThickness=10, format=".2~f", title="effect", titleOrient="left",
             titleFontSize=11))
     bold = {"condition": {"test": "indexof(datum.value, '★') >= 0", "value": 700}, "value": 400}
-    rect = alt.Chart(data).mark_rect(stroke="#f4f4f7", strokeWidth=.4).encode(color=colour,
+    rect = alt.Chart(data).mark_rect(stroke=GAP, strokeWidth=.4).encode(color=colour,
         x=alt.X("layer:O", title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=5)),
         y=alt.Y("line:N", sort=list(lines), title=None, axis=alt.Axis(labelLimit=130, labelFontWeight=bold)),
         tooltip=["panel:N", "line:N", "layer:O", alt.Tooltip("effect:Q", format=".3f"),
@@ -220,7 +225,8 @@ def mapped(
         raise ValueError(f"no map of pair {battery_idx}; there are maps of pairs {', '.join(map(str, have))}")
     widths = sorted(table.window.unique())
     if window not in widths:
-        raise ValueError(f"no map with a window of {layers_word(window)}; the windows are {', '.join(map(str, widths))}")
+        raise ValueError(f"no map with a window of {layers_word(window)}; the windows are "
+                         f"{', '.join(map(str, widths))}")
     table = table[(table.battery_idx == battery_idx) & (table.window == window)]
     cells = table.pivot(index=["site", "token_index"], columns="layer", values="effect").astype(float)
     if cells.isna().any(axis=None):
@@ -240,25 +246,24 @@ def token_map(
 )->alt.FacetChart: # a panel for each of the three sites
     "Layer × token maps of one pair; the entity's last token has a star."
     cells = mapped(patches, battery_idx, window, direction)
-    first, last = cells.index.get_level_values("token_index").min(), cells.index.get_level_values("token_index").max()
+    first, last = (f(cells.index.get_level_values("token_index")) for f in (min, max))
     if last != len(tokens) - 1:
-        raise ValueError(f"{len(tokens)} tokens given, but the map of pair {battery_idx} ends at token {last}: "
-        "give all tokens of the prompt, BOS included")
+        raise ValueError(f"{len(tokens)} tokens given, but the map of pair {battery_idx} ends at token {last}: give "
+                         "all tokens of the prompt, BOS included")
     if not first < entity_stop <= last + 1:
         raise ValueError(f"entity_stop {entity_stop} is not behind a token of the map, {first} to {last}")
     names = [f"{i} {show_token(t).strip()}" + " ★" * (i == entity_stop - 1) for i, t in enumerate(tokens)]
-    zero, layers = [0.]*cells.shape[1], cells.columns.tolist()
-    sites = [s for s in MAPPED if s in cells.index.get_level_values("site")]
+    sites, layers = [s for s in MAPPED if s in cells.index.get_level_values("site")], cells.columns.tolist()
     data = pd.DataFrame([dict(panel=s, line=n, layer=layers,
-        effect=cells.loc[(s, i)].round(3).tolist() if i >= first else zero, n=[1]*len(layers))
+        effect=cells.loc[(s, i)].round(3).tolist() if i >= first else [0.]*len(layers), n=[1]*len(layers))
         for s in sites for i, n in enumerate(names)])
     about = patches[patches.battery_idx == battery_idx].iloc[0]
-    return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"), title
-        or "One prompt, token by token",
-        f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: "
-        f"one token and a window of {layers_word(window)} patched at a time. Bold, with a star: the entity's last token. "
-        "White is exactly zero, as it must be before the entity, where both prompts are alike; "
-        "one colour scale for all panels; metric: logit difference.")
+    return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"),
+        title or "One prompt, token by token",
+        f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: one token and a window of "
+        f"{layers_word(window)} patched at a time. Bold, with a star: the entity's last token. White is exactly zero, "
+        "as it must be before the entity, where both prompts are alike; one colour scale for all panels; metric: "
+        "logit difference.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c030
 ROLES = ("entity, first", "entity, middle", "entity, last", "between", "final")
@@ -278,7 +283,8 @@ def role_means(
     spans = triage.set_index("battery_idx")[["entity_start", "entity_stop", "n_tokens"]]
     lost = sorted(set(table.battery_idx) - set(spans.index))
     if lost:
-        raise ValueError(f"triage has no row of pair {lost[0]}, which experiment 5 has; pass the two tables of one study")
+        raise ValueError(f"triage has no row of pair {lost[0]}, which experiment 5 has; pass the two tables of one "
+                         "study")
     table = table.assign(role=[role(t, *spans.loc[i]) for i, t in zip(table.battery_idx, table.token_index)])
     each = table.groupby(["site", "window", "role", "layer", "battery_idx"]).effect.mean()
     return each.groupby(level=[0, 1, 2, 3]).agg(effect="mean", n="size").reset_index()
@@ -301,10 +307,10 @@ def role_map(
     lines, table = [r for r in ROLES if r in set(data.line)], rows(patches, experiment="5", direction=direction)
     fewer = ", ".join(f"{r.replace(',', '')} {n}" for r, n in means.groupby("role").n.max().reindex(lines).items())
     return titled(map_panels(data, panels, lines, "middle layer"), "Which tokens carry the answer, by their role",
-        f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of them), "
-        f"experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a token: {fewer}. "
-        "A window patches several layers at once, which mostly makes its peak larger. "
-        "White is exactly zero; metric: logit difference.")
+        f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of "
+        f"them), experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a "
+        f"token: {fewer}. A window patches several layers at once, which mostly makes its peak larger. White is "
+        "exactly zero; metric: logit difference.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c035
 METRIC_NAMES = {"effect": "effect on LD (0 none, 1 all)", "probability": "probability of the clean target",
@@ -329,19 +335,19 @@ def metric_curves(
         for c, name in METRIC_NAMES.items()], ignore_index=True).assign(real=True)
     layers = band_layers(data, {p: COLOURS[p] for p in ("entity", "final") if p in set(table.position)}, LAYER,
         y=alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5, labelFlush=6)),
-            levels=())
+        levels=())
     run, other = ("clean", "corrupt")[::1 if direction == "noising" else -1]
     chart = in_panels(layers, "metric", METRIC_NAMES.values(), columns=3, size=(190, 150), own_y=True)
     return titled(chart, "The same patches in five metrics",
-        f"{describe(table)}. resid_pre from the {other} run, written into the {run} run ({direction}), "
-        f"experiments {' and '.join(experiments)}; line: mean; band: 95 % interval (categories, then pairs, resampled). "
-        "Each panel has its own scale; the target is the clean one in all.")
+        f"{describe(table)}. resid_pre from the {other} run, written into the {run} run ({direction}), experiments "
+        f"{' and '.join(experiments)}; line: mean; band: 95 % interval (categories, then pairs, resampled). Each "
+        "panel has its own scale; the target is the clean one in all.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c040
 RANKINGS = {"measured": "ranked by measured effect", "attribution": "ranked by attribution",
     "random": "ranked at random"}
 RANKING_COLOURS = {"ranked by measured effect": "#0072B2", "ranked by attribution": "#D55E00",
-    "ranked at random": "#77777f"}
+    "ranked at random": FINE}
 
 def share_left(values, weights):
     "f as the ratio of two means over the drawn pairs."
@@ -380,13 +386,14 @@ def faithfulness_chart(
         y=alt.Y("effect:Q", title="f, share of the answer left", axis=alt.Axis(titlePadding=9)), levels=(0, 1))
     chart = in_panels(layers, "direction", shown, columns=len(shown), size=(460 if len(shown) == 1 else 260, 240))
     area = areas(faithfulness(circuit)).groupby(["direction", "ranking"], sort=False)[["cpr", "cmd"]].mean()
-    said = "; ".join(f"{RANKINGS[r]}{f', {d}' if len(shown) > 1 else ''}: {number(area.cpr[d, r])} and {number(area.cmd[d, r])}" for d, r in keys[::-1])
+    said = "; ".join(f"{RANKINGS[r]}{f', {d}' if len(shown) > 1 else ''}: {number(area.cpr[d, r])} and "
+                     f"{number(area.cmd[d, r])}" for d, r in keys[::-1])
     seeds, parts = circuit[circuit.ranking == "random"].seed.nunique(), circuit.n_components.max()
     return titled(chart, "How few parts leave the answer standing",
-        f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other run. "
-        "f = 1: the whole model's answer; above 1: what is cut works against it; with no part f is 0 by definition. "
-        f"Bands: 95 % interval over held-out pairs; at random: mean, least and largest of {seeds} rankings. "
-        f"Areas CPR and CMD over the share kept, {said}.")
+        f"{describe(circuit)}, held out; {parts} parts (heads and MLPs), all others replaced by those of the other "
+        "run. f = 1: the whole model's answer; above 1: what is cut works against it; with no part f is 0 by "
+        f"definition. Bands: 95 % interval over held-out pairs; at random: mean, least and largest of {seeds} "
+        f"rankings. Areas CPR and CMD over the share kept, {said}.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c046
 LENS_PANELS = {"entity_last": "at the entity", "final": "at the final token", "rank": "rank of the clean target, final"}
@@ -436,7 +443,7 @@ def lens_chart(
     "What the logit lens reads at each layer beside what a patch moves there."
     data = lens_curves(lens, patches)
     words = (f"datum.value < {TOP/2} ? datum.label : abs(datum.value - round(datum.value)) > .01 ? '' : "
-        f"format(pow(10, {TOP} - round(datum.value)), ',')")
+             f"format(pow(10, {TOP} - round(datum.value)), ',')")
     # a label at the top would lift the name of its panel
     y = alt.Y("effect:Q", title=None, scale=alt.Scale(zero=False),
         axis=alt.Axis(labelExpr=words, tickCount=3, labelFlush=6))
@@ -449,11 +456,11 @@ def lens_chart(
         columns=3, size=(190, 180), unfold=[*FOLDED, "shown"], own_y=True)
     n = describe(lens[lens.battery_idx.isin(patches.battery_idx)])
     return titled(chart, "What can be read at a place, and what is used there",
-        f"{n}. Lens: share of pairs in which the logit lens on the residual stream prefers the run's own answer (0.5: chance), "
-        "at the entity's last token and at the final token. "
-        "Patch: mean effect of resid_pre at the whole entity (experiment 3) and at the final token (experiment 1), noising. "
-        "Right: median rank of the clean target by the lens, clean run, logarithmic, 1 on top. "
-        "The last point of the lens is the model's own output. Bands: 95 % intervals.")
+        f"{n}. Lens: share of pairs in which the logit lens on the residual stream prefers the run's own answer (0.5: "
+        "chance), at the entity's last token and at the final token. Patch: mean effect of resid_pre at the whole "
+        "entity (experiment 3) and at the final token (experiment 1), noising. Right: median rank of the clean "
+        "target by the lens, clean run, logarithmic, 1 on top. The last point of the lens is the model's own output. "
+        "Bands: 95 % intervals.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c051
 WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66",
@@ -465,8 +472,8 @@ def knockout_bands(
     "Effect of hiding the entity from the final token, by window, beside hiding another token."
     knocked = pick(patches, "7", control="any")
     table = knocked[knocked.control.isna() | (knocked.control == "wrong_position")]
-    if not len(table): raise ValueError("nothing to draw: no row of experiment 7; "
-        f"the table holds experiments {', '.join(sorted(patches.experiment.unique()))}")
+    if not len(table): raise ValueError("nothing to draw: no row of experiment 7; the table holds experiments "
+                                        f"{', '.join(sorted(patches.experiment.unique()))}")
     table, widths = paired(table), sorted(int(w) for w in table.window.unique())
     table = table.assign(
         who=["another token, " * pd.notna(c) + layers_word(w) for c, w in zip(table.control, table.window)],
@@ -480,10 +487,9 @@ def knockout_bands(
         axis=alt.Axis(tickMinStep=1, tickCount=6))
     chart = titled(in_panels(band_layers(data, colours, x), "run", ["clean run", "corrupt run"], columns=2),
         "The final token cannot see the entity, or another token",
-        f"{describe(table)}, the same for all curves. "
-        "Experiment 7: attention from the final token to the entity knocked out "
-        f"in windows of {', '.join(map(str, widths))} layers; dashed grey: to {away}. "
-        "1 = as if the run were the other one. Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
+        f"{describe(table)}, the same for all curves. Experiment 7: attention from the final token to the entity "
+        f"knocked out in windows of {', '.join(map(str, widths))} layers; dashed grey: to {away}. 1 = as if the run "
+        "were the other one. Band: 95 % interval (categories, then pairs, resampled); metric: logit difference.")
     return legend_rows(chart, 3)
 
 # %% ../nbs/10d_evidence_charts.ipynb #c054
@@ -496,7 +502,8 @@ def beside_random(
     heads = tested_heads(patches, experiment="4F", direction=direction)
     null = pick(patches, "4F", control="random_head", direction=direction)
     if not len(null):
-        raise ValueError(f"nothing to compare: no random head of experiment 4F, {direction}; run the study without --quick")
+        raise ValueError(f"nothing to compare: no random head of experiment 4F, {direction}; run the study without "
+                         "--quick")
     wide = null.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
     found = cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0))
     random = pd.DataFrame(dict(layer=wide.columns, random=found.estimate, random_low=found.low, random_high=found.high))
@@ -522,11 +529,11 @@ def head_bars_with_control(
         x=alt.X("mean:Q", title="mean effect, 95 % interval", axis=alt.Axis(tickCount=6, gridColor=ZERO_DARK)),
         opacity=alt.condition("datum.passes", alt.value(.9), alt.value(.35)),
         tooltip=list(top.columns))
-    rule, tick = (base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q"),
+    rule, tick = (interval_rule(base),
         base.mark_tick(color="#55555f", thickness=2, height={"band": 1}).encode(x="random:Q"))
     return titled(alt.layer(grey, tick, bars, rule).properties(width="container", height=24*len(top)),
         "The strongest heads, and random heads of their layers",
-        f"{describe(table)}. Mean effect of one head's z at the final token (experiment 4F, {direction}) with its 95 % interval; "
-        "grey: a random head of the same layer, drawn anew for each pair, mean (tick) and 95 % interval. "
-        f"Pale: does not stand after correction (5 % false among those that do; {stand} of {total} stand). "
-        "Picked and measured on the same pairs; metric: logit difference.")
+        f"{describe(table)}. Mean effect of one head's z at the final token (experiment 4F, {direction}) with its 95 "
+        "% interval; grey: a random head of the same layer, drawn anew for each pair, mean (tick) and 95 % interval. "
+        f"Pale: does not stand after correction (5 % false among those that do; {stand} of {total} stand). Picked and "
+        "measured on the same pairs; metric: logit difference.")

@@ -14,7 +14,9 @@ import torch
 from .schema import EVERY_PAIR, EXPERIMENTS, PATCHES, names, pick
 from .metrics import delta, effect
 from .patching import DIRECTIONS, Patch, token_indices
-from .engine import METRICS, Network, patch_all
+from .engine import patch_all
+from .metrics import METRICS
+from .network import Network
 from .controls import control as control_patches
 
 # %% ../nbs/06_experiments.ipynb #c024
@@ -69,8 +71,8 @@ def refuse_overflow(
     for d, i, j in (~result.ld.isfinite()).nonzero()[:1].tolist():
         patch = patches[j][1]
         head = "" if patch.head is None else f", head {patch.head}"
-        raise OverflowError(f"LD of pair {pairs[i].battery_idx} is {result.ld[d, i, j]} after {DIRECTIONS[d]} {patch.site} "
-                            f"at layer {patch.layer}{head}, position {patch.position}: {WHY}")
+        raise OverflowError(f"LD of pair {pairs[i].battery_idx} is {result.ld[d, i, j]} after {DIRECTIONS[d]} "
+                            f"{patch.site} at layer {patch.layer}{head}, position {patch.position}: {WHY}")
 
 # %% ../nbs/06_experiments.ipynb #c032
 def tidy(
@@ -162,7 +164,7 @@ def noise_floor(
     net:Network, # the model
     pairs, # list of `Pair`
 )->float: # logits
-    "The largest change of LD when each run is patched with its own activations, over all layers of the five residual sites."
+    "The largest change of LD when each run is patched with its own activations, over all layers and residual sites."
     patches = [p for e in ("2A", "2B") for p in patches_for(net, e)]
     own = [[i + len(pairs) * (d == "denoising") for i in range(len(pairs))] for d in DIRECTIONS]
     result = patch_all(net, pairs, patches, sources=own)

@@ -99,8 +99,8 @@ def _full_rows(where, reader, names):
         if not "".join(row[len(names):]).strip(): row = row[:len(names)]
         if len(row) != len(names):
             counted = f"{len(row):,} field{'s' * (len(row) != 1)} and the header {len(names):,}"
-            raise InputError(f"{where}: row {found} has {counted}: "
-                "put a text that holds the sign between the fields in plain quotes (\")")
+            raise InputError(f"{where}: row {found} has {counted}: put a text that holds the sign between the fields "
+                             "in plain quotes (\")")
         if column_names(row[:1]) == names[:1] and column_names(row) == names:
             raise InputError(f"{where}: row {found} is the header once more: take it out")
         yield row
@@ -125,8 +125,8 @@ def read_rows(
         keep = [c for c in (*columns, *also) if c in names]
         rows = [[row[names.index(c)] for c in keep] for row in _full_rows(where, reader, names)]
     except csv.Error as e:
-        raise InputError(f"{where}: not a CSV table (line {reader.line_num:,}: {e}): "
-            "close each quote that is opened, and write a quote inside a quoted text twice") from e
+        raise InputError(f"{where}: not a CSV table (line {reader.line_num:,}: {e}): close each quote that is opened, "
+                         "and write a quote inside a quoted text twice") from e
     return pd.DataFrame(rows, columns=keep, dtype=object)
 
 # %% ../nbs/00_facts.ipynb #c007
@@ -173,8 +173,7 @@ def load_templates(
     for row in templates.itertuples():
         if row.template.count("{subject}") != 1 or row.template.rstrip().endswith("{subject}"):
             relation, template = brief(repr(row.relation), 60), brief(repr(row.template), 200)
-            raise InputError(f"template of {relation} is {template}: "
-                "it needs {subject} once, and text after it")
+            raise InputError(f"template of {relation} is {template}: it needs {{subject}} once, and text after it")
     twice = templates.relation[templates.relation.duplicated()]
     if len(twice):
         relation = brief(repr(twice.iloc[0]), 100)

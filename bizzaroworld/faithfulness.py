@@ -17,8 +17,8 @@ def faithfulness(
 )->pd.DataFrame: # `model, direction, ranking, seed, share, n_components, kept, f`
     "f of each circuit; `kept` is its size over the number of components."
     keys = ["model", "direction", "ranking", "seed", "share", "n_components"]
-    m = table.groupby(keys)[["ld", "ld_full", "ld_empty"]].mean()
-    f = ((m.ld - m.ld_empty) / (m.ld_full - m.ld_empty)).rename("f").reset_index()
+    means = table.groupby(keys)[["ld", "ld_full", "ld_empty"]].mean()
+    f = ((means.ld - means.ld_empty) / (means.ld_full - means.ld_empty)).rename("f").reset_index()
     f.insert(6, "kept", f.n_components / f.groupby("model").n_components.transform("max"))
     return f
 

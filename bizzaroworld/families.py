@@ -8,11 +8,12 @@ __all__ = ['NAME', 'METHODS', 'TWO_SIZES', 'shared_copy', 'tapped', 'wanted', 'K
 
 # %% ../nbs/00b_families.ipynb #f002
 import collections, contextlib, copy, math, sys, threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 import torch
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_flatten
 from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
 from transformers.masking_utils import eager_mask
+from fastcore.basics import patch
 from .facts import InputError
 
 # %% ../nbs/00b_families.ipynb #f005
@@ -73,7 +74,7 @@ AttentionMaskInterface.register(NAME, eager_mask)   # else no mask is made under
 
 # %% ../nbs/00b_families.ipynb #f012
 class Keys(DynamicCache):
-    "A cache that asks: `give(layer, keys, values)` returns all keys and values that the layer sees, `[row, head, token, d_head]`."
+    "A cache that asks: `give(layer, keys, values)` returns all that the layer sees, `[row, head, token, d_head]`."
     def __init__(self, give, past=0,
             # `past`: how many tokens came before, for those who ask
             repeats=1): super().__init__(); self.give, self.past, self.repeats = give, past, repeats
@@ -98,7 +99,8 @@ def layers_of(
     count = getattr(model.config.get_text_config(), "num_hidden_layers", None)
     lists = [(n, m) for n, m in model.named_modules() if isinstance(m, torch.nn.ModuleList) and len(m) == count]
     if not lists:
-        raise InputError(f"{type(model).__name__} has no list of {count} decoder layers, and cannot be studied with this version")
+        raise InputError(f"{type(model).__name__} has no list of {count} decoder layers, and cannot be studied with "
+                         "this version")
     return min(lists, key=lambda found: found[0].count("."))
 
 def body_of(
@@ -115,6 +117,7 @@ def _kept(out):
     if isinstance(out, tuple): return tuple(_kept(x) for x in out)
     return out.detach().clone() if isinstance(out, torch.Tensor) else out
 
+# %% ../nbs/00b_families.ipynb #c71c406e
 def hidden_of(args, kwargs):
     "The stream that a layer or a module is given."
     return args[0] if args else kwargs["hidden_states"]
@@ -132,33 +135,42 @@ class _Watch:
         self.layers, self.level, self.stack, self.handles = layers, None, [], []
         self.given, self.into, self.out, self.done = {}, {}, {}, collections.defaultdict(list)   # by layer
         self.keyed, self.after, self.seen, self.counts = {}, [], {}, False
-    def watch(self, model):
-        names = {m: (l, n) for l, layer in enumerate(self.layers) for n, m in layer.named_modules()}
-        for m in model.modules():
-            where = names.get(m)
-            self.handles += [m.register_forward_pre_hook(self.enter(where), with_kwargs=True),
-                m.register_forward_hook(self.leave(where), with_kwargs=True)]
-        return hooked(self.handles)
-    def enter(self, where):
-        def hook(m, args, kwargs):
-            self.stack.append(m)
-            if where and not where[1]:
-                self.level = where[0]; self.given[where[0]] = args, kwargs; self.into[where[0]] = hidden_of(args,
-                    kwargs).detach().clone()
-            elif where:
-                self.done[where[0]].append(("in", where[1], m, _first(args) if args else kwargs.get("hidden_states")))
-            elif self.out and len(self.out) == len(self.layers): self.after.append((len(self.stack), m))
-        return hook
-    def leave(self, where):
-        def hook(m, args, kwargs, out):
-            self.stack.pop()
-            if where and not where[1]: self.out[where[0]] = _first(out).detach().clone(); self.level = None
-            elif where: self.done[where[0]].append(("out", where[1], m, _kept(out)))
-        return hook
-    def give(self, layer, keys, values):
-        "For `Keys`: which module asked."
-        if self.level is not None: self.keyed[self.level] = self.stack[-1], keys, values
-        return keys, values
+
+@patch
+def watch(self:_Watch, model):
+    names = {m: (l, n) for l, layer in enumerate(self.layers) for n, m in layer.named_modules()}
+    for m in model.modules():
+        where = names.get(m)
+        self.handles += [m.register_forward_pre_hook(self.enter(where), with_kwargs=True),
+            m.register_forward_hook(self.leave(where), with_kwargs=True)]
+    return hooked(self.handles)
+
+# %% ../nbs/00b_families.ipynb #d2a4a8cc
+@patch
+def enter(self:_Watch, where):
+    def hook(m, args, kwargs):
+        self.stack.append(m)
+        if where and not where[1]:
+            self.level = where[0]; self.given[where[0]] = args, kwargs; self.into[where[0]] = hidden_of(args,
+                kwargs).detach().clone()
+        elif where:
+            self.done[where[0]].append(("in", where[1], m, _first(args) if args else kwargs.get("hidden_states")))
+        elif self.out and len(self.out) == len(self.layers): self.after.append((len(self.stack), m))
+    return hook
+
+@patch
+def leave(self:_Watch, where):
+    def hook(m, args, kwargs, out):
+        self.stack.pop()
+        if where and not where[1]: self.out[where[0]] = _first(out).detach().clone(); self.level = None
+        elif where: self.done[where[0]].append(("out", where[1], m, _kept(out)))
+    return hook
+
+@patch
+def give(self:_Watch, layer, keys, values):
+    "For `Keys`: which module asked."
+    if self.level is not None: self.keyed[self.level] = self.stack[-1], keys, values
+    return keys, values
 
 # %% ../nbs/00b_families.ipynb #f016
 def _fit(pre, post, parts):
@@ -174,18 +186,21 @@ def _fit(pre, post, parts):
     return found.tolist(), float(off / (1e-3 * added.norm() + 1e-5 * goal.norm()).clamp_min(1e-30))
 
 def _candidates(done, shape):
-    "Parts of a layer by name, in the order in which they were done, whose output is as wide as the stream; of equal ones the last."
+    "Parts of a layer by name, in their order, whose output is as wide as the stream; of equal ones the last."
     found, often = {}, collections.Counter(name for what, name, *_ in done if what == "out")
     for what, name, module, out in done:
         x = _first(out) if what == "out" and often[name] == 1 else None   # Phi has one dropout for both its parts
-        if isinstance(x, torch.Tensor) and x.is_floating_point() and x.numel() == math.prod(shape) and x.shape[-1] == shape[-1]:
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point(): continue
+        if x.numel() == math.prod(shape) and x.shape[-1] == shape[-1]:
             x = x.detach().reshape(shape)
             for same in [n for n, y in found.items() if torch.equal(x, y)]: found.pop(same)
             found[name] = x
     return found
 
+# %% ../nbs/00b_families.ipynb #f425e090
 def _added(pre, post, done, guess=None):
-    "Names of the parts that are added to the stream, in order, with all coefficients; None where there are none. `guess`: those of the layer before."
+    "Names of the parts that a layer adds to the stream, in order, with all coefficients; None where it adds none."
+    # `guess`: those of the layer before
     found = _candidates(done, pre.shape)
     if guess and all(n in found for n in guess):
         numbers, off = _fit(pre, post, [found[n] for n in guess])
@@ -229,7 +244,8 @@ class Block:
     more:bool=False # something else is added too, by the token's own identity
     parallel:bool=False # attention and MLP read the same stream: there is no `resid_mid`
     query:str="" # how queries are reached: `function`, the name of a method, or not at all
-    returns:int=0 # attention can be left out: it returns a tuple of so many, the first from its output projection; 0 where it does more
+    # how many attention returns, the first from its output projection: it can be left out; 0 where it does more
+    returns:int=0
     # something stands between the heads and the output projection: a head's `z` depends on the other heads
     normed:bool=False
     shares:int|None=None # the layer whose keys and values it reads instead of its own
@@ -241,8 +257,8 @@ class Block:
 
 def unknown(model, what):
     "The refusal of a model of which something is not known."
-    return InputError(f"{type(model).__name__} cannot be studied with this version: {what}; "
-        "the chapter on families says how a model is taught")
+    return InputError(f"{type(model).__name__} cannot be studied with this version: {what}; the chapter on families "
+                      "says how a model is taught")
 
 # %% ../nbs/00b_families.ipynb #f020
 METHODS = ("_attn", "_split_heads", "_reshape")   # the first takes queries, keys, values; the others give them
@@ -260,6 +276,7 @@ def _projection(done, attn):
         and getattr(getattr(m, "weight", None), "ndim", 0) == 2]
     return inside[-1] if inside else None
 
+# %% ../nbs/00b_families.ipynb #a28638b8
 def _block(model, layer, level, watch, attn, guess=None):
     "The record of a layer, from what was seen of it; whether it is parallel is found later."
     done, module = watch.done[level], layer.get_submodule(attn)
@@ -304,7 +321,8 @@ def rule_of(
     key = tokens[-1] if len(tokens) == 2 or alone else None
     query = tokens[0] if tokens and tokens[0] != key else None
     if not rows and one.ndim > 1 and one.shape[0] == 1 and tokens: rows = [0]
-    own = bool(rows) and one.is_floating_point() and one.shape[rows[0]] == b1 and not torch.equal(*one.unbind(rows[0])[:2])
+    each = bool(rows) and one.is_floating_point() and one.shape[rows[0]] == b1
+    own = each and not torch.equal(*one.unbind(rows[0])[:2])
     return Rule(rows[0] if rows else None, max(1, one.shape[rows[0]] // b1) if rows else 1, query, key, own)
 
 # %% ../nbs/00b_families.ipynb #f025
@@ -357,6 +375,7 @@ def _hybrid(model):
         "chunked_attention", "attention")), None)
     return None if odd is None else f"layer {odd} is no attention over all tokens ({kinds[odd]})"
 
+# %% ../nbs/00b_families.ipynb #612800aa
 def _look(model, layers, size):
     "One forward pass of random tokens, watched."
     watch, generator = _Watch(layers), torch.Generator().manual_seed(0)
@@ -370,7 +389,8 @@ def _look(model, layers, size):
         except InputError: raise
         except Exception as e:
             raise unknown(model, _hybrid(model)
-                or f"it does not run with a cache of keys and values ({type(e).__name__}: {str(e).splitlines()[0][:120] if str(e) else ''})") from e
+                or f"it does not run with a cache of keys and values ({type(e).__name__}: "
+                f"{str(e).splitlines()[0][:120] if str(e) else ''})") from e
     return watch
 
 def _wide(model, layers, watch):
@@ -409,6 +429,7 @@ def _checked(model, layers, watch):
         found.append(name)
     return found
 
+# %% ../nbs/00b_families.ipynb #a4a81ad8
 def _top(model, layers, watch):
     "Names of the modules that lead from the last layer to the unembedding."
     least = min((depth for depth, _ in watch.after), default=0)
@@ -454,6 +475,7 @@ def _normed(watch, level, block):
     alone = watch.seen.get(("attended", level))
     return alone is not None and not torch.equal(alone.reshape(into.shape), into)
 
+# %% ../nbs/00b_families.ipynb #28e1e56b
 def anatomy(
     model, # from `prepared`
 )->Anatomy: # raises `InputError` with the class and the part that is unknown
@@ -518,7 +540,7 @@ def _through_tap(site, level, scale=1.0):
     return hook
 
 def _attn_hook(level, block):
-    "A hook for `attn_out` and, where there is one, `resid_mid`: to write the stream after attention is to write what attention adds."
+    "A hook for `attn_out` and `resid_mid`: to write the stream after attention is to write what attention adds."
     plain = _through_tap("attn_out", level, block.attn_scale)
     def hook(m, args, out):
         found = plain(m, args, out)
@@ -532,6 +554,7 @@ def _attn_hook(level, block):
         return (y, *out[1:]) if isinstance(out, tuple) else y
     return hook
 
+# %% ../nbs/00b_families.ipynb #9252ff61
 def _layer_hooks(level):
     "Hooks at a layer's two ends."
     def enter(m, args, kwargs):
@@ -580,6 +603,7 @@ def _leave_out(attn, out, returns):
         return own(*args, **kwargs) if z is None else (out(z), *[None] * (returns - 1))
     attn.forward = forward
 
+# %% ../nbs/00b_families.ipynb #6f4da3d2
 def _pattern_hook(level):
     "A hook on an attention module that gives its weights back."
     def hook(m, args, out):
@@ -615,6 +639,7 @@ class _Given(tuple):
     last_hidden_state = property(lambda self: self[0])
     def __getattr__(self, name): return None   # caches, router logits and the like
 
+# %% ../nbs/00b_families.ipynb #7e937c70
 class Prepared:
     "A model that can be reached into: a shared copy, and what is known of it."
     def __init__(self, model): # a Hugging Face causal language model
@@ -633,39 +658,45 @@ class Prepared:
         _install(self.model, self.anatomy, self.layers)
         self._stub_readout()
 
-    def _stub_readout(self):
-        "Let the model's own readout be used with what is given instead of its layers, and instead of its unembedding."
-        base, head = body_of(self.model), self.head
-        run, unembed = base.forward, head.forward
-        def body(*args, **kwargs):
-            given = getattr(_now, "raw", None)
-            return run(*args, **kwargs) if given is None else _Given(given)
-        def top(x): return unembed(x) if getattr(_now, "raw", None) is None else _now.raw
-        base.forward, head.forward = body, top
-        x = torch.linspace(-3, 3, 8, device=head.weight.device)[None, None]
-        try:
-            with torch.no_grad(): self.scaled = not torch.equal(self.finish(x), x)
-        except RuntimeError as e: raise unknown(self.model, "its readout is more than a norm and one matrix") from e
-
-    def norm(self, x):
-        "What the unembedding reads, from the stream after the last layer."
-        for m in self.tops: x = m(x)
-        return x
-
-    def finish(self, raw): # `[row, 1, word]` products with the unembedding
-        "What the model makes of its logits after the unembedding: soft-caps, factors; by its own code."
-        _now.raw = raw
-        try: return self.model(torch.zeros(len(raw), 1, dtype=torch.long, device=raw.device)).logits
-        finally: _now.raw = None
-
-    @contextlib.contextmanager
-    def given(self, z): # `[row, token, heads * d_head]`; None where attention is to be computed
-        "Within it, attention is left out: the heads' outputs are known."
-        _now.z = z
-        try: yield
-        finally: _now.z = None
-
     def __call__(self, tokens, give=unchanged, **options):
         "The layers' run on `[row, token]`, through this thread's tap; what the unembedding reads."
         return body_of(self.model)(tokens, past_key_values=Keys(give, repeats=self.anatomy.repeats), use_cache=True,
             **options)[0]
+
+# %% ../nbs/00b_families.ipynb #fac02d53
+@patch
+def _stub_readout(self:Prepared):
+    "Let the model's own readout be used with what is given instead of its layers, and instead of its unembedding."
+    base, head = body_of(self.model), self.head
+    run, unembed = base.forward, head.forward
+    def body(*args, **kwargs):
+        given = getattr(_now, "raw", None)
+        return run(*args, **kwargs) if given is None else _Given(given)
+    def top(x): return unembed(x) if getattr(_now, "raw", None) is None else _now.raw
+    base.forward, head.forward = body, top
+    x = torch.linspace(-3, 3, 8, device=head.weight.device)[None, None]
+    try:
+        with torch.no_grad(): self.scaled = not torch.equal(self.finish(x), x)
+    except RuntimeError as e: raise unknown(self.model, "its readout is more than a norm and one matrix") from e
+
+@patch
+def norm(self:Prepared, x):
+    "What the unembedding reads, from the stream after the last layer."
+    for m in self.tops: x = m(x)
+    return x
+
+@patch
+def finish(self:Prepared, raw): # `[row, 1, word]` products with the unembedding
+    "What the model makes of its logits after the unembedding: soft-caps, factors; by its own code."
+    _now.raw = raw
+    try: return self.model(torch.zeros(len(raw), 1, dtype=torch.long, device=raw.device)).logits
+    finally: _now.raw = None
+
+# %% ../nbs/00b_families.ipynb #a787225d
+@patch
+@contextlib.contextmanager
+def given(self:Prepared, z): # `[row, token, heads * d_head]`; None where attention is to be computed
+    "Within it, attention is left out: the heads' outputs are known."
+    _now.z = z
+    try: yield
+    finally: _now.z = None

@@ -109,8 +109,8 @@ def _made(folder):
 def _holder(note):
     "Who says that it holds a folder's lock."
     try:
-        h = json.loads(note.read_text(encoding="utf-8"))
-        return f"process {h['process']} on {h['host']} since {h['since']} ({h['what']})"
+        holder = json.loads(note.read_text(encoding="utf-8"))
+        return f"process {holder['process']} on {holder['host']} since {holder['since']} ({holder['what']})"
     except (OSError, ValueError, TypeError, KeyError): return "another process"
 
 # %% ../nbs/00a_files.ipynb #n019
@@ -137,8 +137,8 @@ def lock(
             for ours in (folder/LOCK, note): stack.callback(_gone, ours)   # while it is held: who waits notices
             _gone(note); note.write_text(json.dumps(about), encoding="utf-8")
         except Timeout as e:
-            raise InputError(f"{brief(folder, 200)} is in use by {_holder(note)}: "
-                "wait until that has ended, or name another folder") from e
+            raise InputError(f"{brief(folder, 200)} is in use by {_holder(note)}: wait until that has ended, or name "
+                             "another folder") from e
         except (OSError, ValueError) as e:
             why = getattr(e, "strerror", None) or str(e)
             raise InputError(f"folder {brief(folder, 200)} cannot be written ({why}): name another one") from e

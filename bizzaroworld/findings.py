@@ -14,8 +14,8 @@ from functools import cached_property
 from itertools import groupby
 import numpy as np
 import pandas as pd
+from fastcore.basics import patch
 from . import inference, phases
-from .facts import InputError
 from .results import Study
 from .schema import CONTROLS, REAL, RESIDUAL, pick
 from .words import (count_of, ends, finding, head_name, layer_range, letters, listed, number, percent,
@@ -37,29 +37,27 @@ class Reading:
     controlled = property(lambda self: bool(self.patches.control.notna().any()))
     strongest = property(lambda self: self.heads("4F").iloc[0])
 
-    @cached_property
-    def real(self): return pick(self.patches)
-    @cached_property
-    def per_pair(self): return phases.release_arrival(self.real)
-    @cached_property
-    def bounds(self): return phases.phase_table(self.real)
-    @cached_property
-    def legacy(self): return phases.legacy(self.real)
-    @cached_property
-    def floor(self): return max([self.run["noise_floor"], *pick(self.patches, control="null").delta.abs()])
-    @cached_property
-    def _heads(self): return {}
+    real = cached_property(lambda self: pick(self.patches))
+    per_pair = cached_property(lambda self: phases.release_arrival(self.real))
+    bounds = cached_property(lambda self: phases.phase_table(self.real))
+    legacy = cached_property(lambda self: phases.legacy(self.real))
+    floor = cached_property(lambda self: max([self.run["noise_floor"],
+        *pick(self.patches, control="null").delta.abs()]))
+    _heads = cached_property(lambda self: {})
 
-    def heads(self, experiment, direction="noising"):
-        "The map of heads, the strongest first."
-        key = experiment, direction
-        if key not in self._heads:
-            self._heads[key] = inference.head_map(self.real, experiment=experiment, direction=direction)
-        return self._heads[key]
+# %% ../nbs/09a_findings.ipynb #253ae7c8
+@patch
+def heads(self:Reading, experiment, direction="noising"):
+    "The map of heads, the strongest first."
+    key = experiment, direction
+    if key not in self._heads:
+        self._heads[key] = inference.head_map(self.real, experiment=experiment, direction=direction)
+    return self._heads[key]
 
-    def phase(self, direction, which):
-        "The row of one phase."
-        return pick(self.bounds, direction=direction, phase=which).iloc[0]
+@patch
+def phase(self:Reading, direction, which):
+    "The row of one phase."
+    return pick(self.bounds, direction=direction, phase=which).iloc[0]
 
 # %% ../nbs/09a_findings.ipynb #aea07ecc
 def mean_over_pairs(
@@ -108,7 +106,8 @@ def strongest_head(
     "What the strongest head at the final token moves, beside a random one of its layer."
     top = read.strongest
     drawn = pick(read.patches, control="random_head", layer=top.layer, direction="noising")
-    beside = f"; another head of its layer, drawn at random, {mean_over_pairs(drawn, style=style)}" if len(drawn) else ""
+    beside = ("; another head of its layer, drawn at random, "
+              f"{mean_over_pairs(drawn, style=style)}") if len(drawn) else ""
     moves = with_ends(top["mean"], top.low, top.high, style)
     return head_name(top.layer, top["head"]), f"{moves.removesuffix(')')}{beside})" if beside else moves
 
@@ -120,21 +119,19 @@ def in_short(read):
     until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}")
         for p, end in ((early, "last"), (late, "first")))
     return finding(f"""**In short**: {read.called} carries the answer at the words that name the entity up to layer
-        {early["last"]} of
-        0–{read.n_layers - 1} ({until}), and at the last word from layer {late["first"]} on ({since}). Between the two
-        it changes place,
-        and one attention head, {head}, moves {moves} of it by itself.""", last=early["last"], first=late["first"])
+        {early["last"]} of 0–{read.n_layers - 1} ({until}), and at the last word from layer {late["first"]} on
+        ({since}). Between the two it changes place, and one attention head, {head}, moves {moves} of it by itself.""",
+        last=early["last"], first=late["first"])
 
 # %% ../nbs/09a_findings.ipynb #df2e1fb0
 def what_was_done(read):
     "The patch in the words of one pair."
     first = read.triage.iloc[0]
     clean, other = (letters(first[f"{side}_target"].strip()) for side in ("clean", "corrupt"))
-    return finding(f"""{read.called} reads a prompt such as “{letters(first.clean_prompt)}” and answers “{clean}”.
-        We take one activation of the run on a twin prompt (“{letters(first.corrupt_prompt)}”), write it over the same
-        activation here,
-        and see how far the answer turns into “{other}”. Done at every layer, this shows **where the answer can be
-        changed**.""")
+    return finding(f"""{read.called} reads a prompt such as “{letters(first.clean_prompt)}” and answers “{clean}”. We
+        take one activation of the run on a twin prompt (“{letters(first.corrupt_prompt)}”), write it over the same
+        activation here, and see how far the answer turns into “{other}”. Done at every layer, this shows **where the
+        answer can be changed**.""")
 
 def where_it_can_be_changed(read):
     "Storage, routing and readout in both directions."
@@ -144,17 +141,13 @@ def where_it_can_be_changed(read):
     ways = [read.phase(direction, "routing")["layers"] for direction in ("noising", "denoising")]
     head, moves = strongest_head(read)
     return finding(f"""At the words that name the entity, nearly all of the answer (at least nine tenths of the effect,
-        on average over pairs)
-        can be changed in {layer_range(0, n["last"])} when we break the clean run (noising), and in
-        {layer_range(0, d["last"])} when we mend the
-        corrupt run (denoising). At the last word it can be changed from {since(a)} (noising) and from {since(b)}
-        (denoising).
-        Between the two the answer changes place.""",
+        on average over pairs) can be changed in {layer_range(0, n["last"])} when we break the clean run (noising), and
+        in {layer_range(0, d["last"])} when we mend the corrupt run (denoising). At the last word it can be changed
+        from {since(a)} (noising) and from {since(b)} (denoising). Between the two the answer changes place.""",
         f"""By the mean curves that leaves {ways[0]} layers for the way from entity to last word in noising and
-        {ways[1]} in denoising.
-        The strongest single head there, {head}, moves {moves} of the difference by itself. We say that a place
-        *carries* the fact, not that the
-        fact is stored there: what can be patched at a place need not be editable there.""", routing=ways)
+        {ways[1]} in denoising. The strongest single head there, {head}, moves {moves} of the difference by itself. We
+        say that a place *carries* the fact, not that the fact is stored there: what can be patched at a place need not
+        be editable there.""", routing=ways)
 
 # %% ../nbs/09a_findings.ipynb #1167546c
 def _beside(read, control, experiment, layer):
@@ -175,23 +168,23 @@ def wrong_things(read):
     shown = [{"written": names[c], "pairs": n, f"entity, layer {middle}": _beside(read, c, "3", middle),
               f"final, layer {last}": _beside(read, c, "1", last)} for c, n in count.items() if n]
     return finding(pd.DataFrame(shown), f"""Mean effect in noising with its 95 % interval. A run patched with its own
-        activations moves at most
-        {read.floor:.1e} logits, which is the noise floor of these numbers.""", floor=read.floor)
+        activations moves at most {read.floor:.1e} logits, which is the noise floor of these numbers.""",
+        floor=read.floor)
 
 # %% ../nbs/09a_findings.ipynb #30b72fa6
 def known_facts(read):
     "TotalSwing, and in how many pairs both targets are the first choice."
-    t = read.triage
-    first = (t.rank_clean_target_on_clean == 1) & (t.rank_corrupt_target_on_corrupt == 1)
-    swing = signed(f"mean {t.total_swing.mean():.2f}, median {t.total_swing.median():.2f} and range {t.total_swing.min():.2f} to {t.total_swing.max():.2f}")
+    triage = read.triage
+    first = (triage.rank_clean_target_on_clean == 1) & (triage.rank_corrupt_target_on_corrupt == 1)
+    swing = signed(f"mean {triage.total_swing.mean():.2f}, median {triage.total_swing.median():.2f} and range "
+                   f"{triage.total_swing.min():.2f} to {triage.total_swing.max():.2f}")
     columns = {"rank": "#", "category": "category", "clean_prompt": "clean prompt", "clean_target": "target",
                "corrupt_target": "other target", "total_swing": "TotalSwing"}
-    return finding(f"""TotalSwing has {swing} logits. In {int(first.sum())} of {len(t)} pairs both targets are the
-        model's first choice among all
-        tokens; the median probability of the clean target on the clean prompt is
-        {t.p_clean_target_on_clean.median():.2f}.""",
+    return finding(f"""TotalSwing has {swing} logits. In {int(first.sum())} of {len(triage)} pairs both targets are the
+        model's first choice among all tokens; the median probability of the clean target on the clean prompt is
+        {triage.p_clean_target_on_clean.median():.2f}.""",
         "The ten firmest pairs; all of them are on the page [Battery browser](battery.ipynb).",
-        t[list(columns)].head(10).rename(columns=columns), first=int(first.sum()), swing=t.total_swing.mean())
+        triage[list(columns)].head(10).rename(columns=columns), first=int(first.sum()), swing=triage.total_swing.mean())
 
 # %% ../nbs/09a_findings.ipynb #0ed6f7be
 def worst_and_onset(read):
@@ -199,8 +192,9 @@ def worst_and_onset(read):
     worst, onset = read.legacy.worst.astype(float), read.legacy.onset.dropna().astype(float)
     last = int((worst == read.n_layers - 1).sum())
     reach = f"{count_of(len(onset), 'pair')} that {'reaches' if len(onset) == 1 else 'reach'} it"
-    return finding(f"""Worst layer (legacy): mean {worst.mean():.2f} of {read.n_layers - 1}, in {last} of {len(worst)} pairs the very last.
-        Onset (legacy, first delta below −5): mean {number(onset.mean())} over the {reach}.""", f"Ours: {_arrives(read)}", worst=worst.mean(), last=last)
+    return finding(f"""Worst layer (legacy): mean {worst.mean():.2f} of {read.n_layers - 1}, in {last} of {len(worst)}
+        pairs the very last. Onset (legacy, first delta below −5): mean {number(onset.mean())} over the {reach}.""",
+        f"Ours: {_arrives(read)}", worst=worst.mean(), last=last)
 
 def _arrives(read):
     "Where the answer arrives by our definition, in both directions."
@@ -210,13 +204,14 @@ def _arrives(read):
 
 def damage(read):
     "What the largest damage correlates with."
-    r = phases.correlations(read.legacy).set_index("quantity")
+    correlated = phases.correlations(read.legacy).set_index("quantity")
     def of(q):
-        if not np.isfinite(r.r[q]): return "an r that is not defined for so few pairs"
-        return f"r = {with_ends(r.r[q], r.low[q], r.high[q], '.3f')}"
-    return finding(f"""Largest damage correlates with LD_clean at {of("ld_clean")} and with TotalSwing at {of("total_swing")}. The second is no
-        finding: at the last layer the patch moves nearly everything, so damage is close to minus TotalSwing. The first has LD_clean on both
-        sides, since damage is LD_patched − LD_clean, and should be read with that in mind.""", **r.r.to_dict())
+        if not np.isfinite(correlated.r[q]): return "an r that is not defined for so few pairs"
+        return f"r = {with_ends(correlated.r[q], correlated.low[q], correlated.high[q], '.3f')}"
+    return finding(f"""Largest damage correlates with LD_clean at {of("ld_clean")} and with TotalSwing at
+        {of("total_swing")}. The second is no finding: at the last layer the patch moves nearly everything, so damage
+        is close to minus TotalSwing. The first has LD_clean on both sides, since damage is LD_patched − LD_clean, and
+        should be read with that in mind.""", **correlated.r.to_dict())
 
 # %% ../nbs/09a_findings.ipynb #35a6dc56
 def _strongest_output(read, experiment, site, direction):
@@ -242,13 +237,12 @@ def states_and_outputs(read):
     there = set(pick(read.real, "2A").site)
     states = [f"`{k}`" for k in RESIDUAL if k.startswith("resid") and k in there]
     return finding(f"""{listed(states)} are states: they hold the sum of all that came before. `attn_out` and `mlp_out`
-        are what one layer adds.
-        The two kinds are not comparable in size, which is why the public study's factor between them says little.
-        The strongest single outputs at the final token, with 95 % intervals:""", strongest_outputs(read, "2A"),
+        are what one layer adds. The two kinds are not comparable in size, which is why the public study's factor
+        between them says little. The strongest single outputs at the final token, with 95 % intervals:""",
+        strongest_outputs(read, "2A"),
         """The difference is taken on the pairs that have both; the layer was chosen for its effect, which favours the
-        first column. Where its
-        interval holds 0 or lies below it, the output brings no more of the other answer than any push of that length
-        would.""" if read.controlled else "")
+        first column. Where its interval holds 0 or lies below it, the output brings no more of the other answer than
+        any push of that length would.""" if read.controlled else "")
 
 # %% ../nbs/09a_findings.ipynb #ce7b8257
 def _neighbours(layers):
@@ -261,17 +255,19 @@ def peak_text(read, experiment, site, direction="noising"):
     effects = inference.pair_matrix(read.real, experiment=experiment, site=site, direction=direction)
     if read.patches.category.nunique() < 2: return f"`{site}`: not tested, one category"
     if read.n_layers < 2: return f"`{site}`: not tested, one layer"
-    p = inference.peak(effects, inference.categories(read.real, effects.index))
-    top, also = p.loc[p["mean"].idxmax()], p[p.may_be_peak & (p["mean"] < p["mean"].max())].layer.tolist()
-    others = f"layers {_neighbours(also)} cannot be told apart from it" if also else "every other layer is told apart from it"
+    best = inference.peak(effects, inference.categories(read.real, effects.index))
+    top = best.loc[best["mean"].idxmax()]
+    also = best[best.may_be_peak & (best["mean"] < best["mean"].max())].layer.tolist()
+    others = f"layers {_neighbours(also)} cannot be told apart from it" if also else ("every other layer is told "
+                                                                                      "apart from it")
     return f"`{site}`: layer {int(top.layer)} (first in {percent(top.share_of_draws)} of the bootstrap draws); {others}"
 
 def peaks(read):
     "The peaks of attention and MLP at both places."
     said = [f"{peak_text(read, e, 'attn_out')}; {peak_text(read, e, 'mlp_out')}" for e in ("2A", "2B")]
     return finding(f"""Is the peak really there? A max-T permutation over categories compares every layer with every
-        other, with one p for all
-        comparisons (noising, 5 %). At the final token: {said[0]}. At the entity: {said[1]}.""")
+        other, with one p for all comparisons (noising, 5 %). At the final token: {said[0]}. At the entity:
+        {said[1]}.""")
 
 # %% ../nbs/09a_findings.ipynb #ff30e61a
 def lets_go(read):
@@ -280,19 +276,18 @@ def lets_go(read):
     def middle(what):
         found = rows[what].where(rows[what] < read.n_layers).dropna()
         low, high = (found.quantile(q) for q in (.25, .75))
-        return "at no layer" if np.isnan(low) else f"at layer {low:g}" if low == high else f"at layers {low:g} to {high:g}"
+        if np.isnan(low): return "at no layer"
+        return f"at layer {low:g}" if low == high else f"at layers {low:g} to {high:g}"
     block = int(rows.handover.mode().iloc[0])
     same, share = int((rows.handover == block).sum()), rows.handover_share.median()
     return finding(f"""A release at layer L means that the hand-over lies before L: the last block that still mattered
-        at the entity is L − 1.
-        Pair by pair, in noising, the middle half of the pairs is released {middle("release")}, and the answer arrives
-        {middle("arrival")}.
-        The block with the largest single drop is block {block} in {same} of {len(rows)} pairs, and in the median pair
-        one block takes
-        {percent(share)} of the entity's effect at once.""", block=block, same=same, share=share)
+        at the entity is L − 1. Pair by pair, in noising, the middle half of the pairs is released {middle("release")},
+        and the answer arrives {middle("arrival")}. The block with the largest single drop is block {block} in {same}
+        of {len(rows)} pairs, and in the median pair one block takes {percent(share)} of the entity's effect at
+        once.""", block=block, same=same, share=share)
 
-HISTOGRAM = ("the layer from which the effect stays below one half of the pair's own full effect (release), "
-    "or at or above one half of the whole difference (arrival).")
+HISTOGRAM = ("the layer from which the effect stays below one half of the pair's own full effect (release), or at or "
+             "above one half of the whole difference (arrival).")
 
 def counted_layers(read, direction):
     "Each pair's release and arrival, for the histogram; a pair that never comes to it is left out."
@@ -301,11 +296,12 @@ def counted_layers(read, direction):
 
 # %% ../nbs/09a_findings.ipynb #3a0fba0f
 SHOWN_METRICS = (("KL divergence from the unpatched run, in nats", "kl_divergence", ".2f"),
-           ("Log-probability of the clean answer, in nats", "log_probability", ".1f"),
-           ("How often the clean answer is the first token", "first", ".0%"))
+    ("Log-probability of the clean answer, in nats", "log_probability", ".1f"),
+    ("How often the clean answer is the first token", "first", ".0%"))
+
 WRITTEN = {"": REAL, "same_category": "of a third run, same category", "other_category": "of a run of another category",
     "random_vector": "a random direction, same length",
-        "wrong_position": "the other run's, at a token after the entity",
+    "wrong_position": "the other run's, at a token after the entity",
     "null": "its own activation"}
 
 def _by_metric(rows, places, metric, style):
@@ -318,6 +314,7 @@ def _by_metric(rows, places, metric, style):
         if cells: found.append({"written": words, "pairs": str(mine.battery_idx.nunique()), **cells})
     return pd.DataFrame(found).fillna("")
 
+# %% ../nbs/09a_findings.ipynb #7cdd22f6
 def other_metrics(read):
     "Probability, rank and KL divergence beside the logit difference."
     rows = pick(read.patches, ("1", "3"), control="any", direction="noising", site="resid_pre")
@@ -331,5 +328,4 @@ def other_metrics(read):
     mean = pick(rows, "3").groupby("layer").kl_divergence.mean()
     half = int(mean[mean >= mean.iloc[0] / 2].index.max())
     return finding(*tables, f"""Means over pairs in noising, with 95 % intervals. Half of the mean KL divergence of
-        layer 0 is left at the entity
-        up to layer {half}.""", half=half)
+        layer 0 is left at the entity up to layer {half}.""", half=half)

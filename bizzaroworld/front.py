@@ -8,13 +8,12 @@ __all__ = ['READ_ON', 'Finished', 'all_finished', 'gathered', 'nothing_to_show',
 
 # %% ../nbs/10g_front.ipynb #6b67a5db
 from dataclasses import dataclass, replace
-import pandas as pd
 from . import charts, claims, inference
 from .concentration import concentration
 from .findings import Reading, median_layer, mean_over_pairs
 from .results import finished, load_study
 from .schema import pick
-from .words import ends, finding, head_name, layer_range, letters, percent, verdict_badge, with_ends
+from .words import ends, finding, head_name, layer_range, letters, listed, percent, verdict_badge, with_ends
 
 # %% ../nbs/10g_front.ipynb #ae392dbb
 @dataclass(frozen=True)
@@ -35,6 +34,7 @@ def all_finished(
     found = [load_study(f) for f in folders]
     return gathered(found, [f.name for f in folders])
 
+# %% ../nbs/10g_front.ipynb #09306c8c
 def gathered(
     found, # list of `Study`
     folders, # a name for each
@@ -51,20 +51,22 @@ def gathered(
 
 def nothing_to_show(every):
     "That no study is there, or that nothing moves in one."
-    none = """**No study is finished yet.** Run `make report`, or `bizzaroworld study --model gemma-3-270m` and then `bizzaroworld report`."""
+    none = """**No study is finished yet.** Run `make report`, or `bizzaroworld study --model gemma-3-270m` and then
+        `bizzaroworld report`."""
     said = [f"**{letters(n)}**: LD is the same in both runs of every pair, so there is no effect to show."
         for n in every.still]
     return finding(*said, "" if every.readings or said else none)
 
 # %% ../nbs/10g_front.ipynb #cb933259
 def _pushed(read, last):
-    "What a random direction moves at the entity in the layers that carry the answer, and a random head beside the strongest."
+    "What a random direction moves at the entity where the answer is, and a random head beside the strongest."
     at = dict(direction="noising")
     push = pick(read.patches, "3", control="random_vector", layer=range(last + 1), site="resid_pre", **at)
     head = pick(read.patches, "4F", control="random_head", layer=read.strongest.layer, **at)
     if not len(push) or not len(head): return ""
-    return (f" *Controls*: in the same layers a push at the entity of the same length in a random direction moves {mean_over_pairs(push, style='.0%')}; "
-        f"another head of the same layer, drawn at random, moves {mean_over_pairs(head, style='.0%')}.")
+    return (" *Controls*: in the same layers a push at the entity of the same length in a random direction moves "
+            f"{mean_over_pairs(push, style='.0%')}; another head of the same layer, drawn at random, moves "
+            f"{mean_over_pairs(head, style='.0%')}.")
 
 def _in_short(read):
     "Where the answer hangs and when it moves, for one model; nothing where the mean curves leave no such layers."
@@ -72,9 +74,10 @@ def _in_short(read):
     if early["layers"] <= 0 or late["layers"] <= 0: return ""
     until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}")
         for p, end in ((early, "last"), (late, "first")))
-    return (f"- **{read.called}**: the answer hangs on the entity up to layer {early['last']} of 0–{read.n_layers - 1} ({until}), and on the last "
-        f"word from layer {late['first']} on ({since}). Between the two it changes place, and one attention head of {len(read.heads('4F'))} moves "
-        f"{with_ends(top['mean'], top.low, top.high, '.0%')} of it by itself.{_pushed(read, early['last'])}")
+    return (f"- **{read.called}**: the answer hangs on the entity up to layer {early['last']} of "
+            f"0–{read.n_layers - 1} ({until}), and on the last word from layer {late['first']} on ({since}). Between "
+            f"the two it changes place, and one attention head of {len(read.heads('4F'))} moves "
+            f"{with_ends(top['mean'], top.low, top.high, '.0%')} of it by itself.{_pushed(read, early['last'])}")
 
 def in_plain_words(every):
     "The finding for each model."
@@ -91,17 +94,13 @@ def _in_numbers(read):
     heads, top, five = read.heads("4F"), read.strongest, concentration(read.real)
     held = with_ends(five["five_share"], five["five_share_low"], five["five_share_high"], ".0%")
     return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs). The entity carries at least nine
-        tenths of the answer in
-        {at("noising", "storage")} (noising) or {at("denoising", "storage")} (denoising); the final token carries it in
-        {at("noising", "readout")} or
-        {at("denoising", "readout")}. In the median pair the entity lets go at {usual("release")} and the answer
-        arrives at {usual("arrival")}
-        (noising, one half of the effect; 95 % intervals). At the final token {int(heads.passes.sum())} of {len(heads)}
-        heads stand after correction;
-        the strongest, {head_name(top.layer, top["head"])}, moves {with_ends(top["mean"], top.low, top.high, ".0%")} of
-        the difference by itself; the
-        five strongest hold {held} of what all heads move; with the heads shuffled within each pair they would hold up
-        to
+        tenths of the answer in {at("noising", "storage")} (noising) or {at("denoising", "storage")} (denoising); the
+        final token carries it in {at("noising", "readout")} or {at("denoising", "readout")}. In the median pair the
+        entity lets go at {usual("release")} and the answer arrives at {usual("arrival")} (noising, one half of the
+        effect; 95 % intervals). At the final token {int(heads.passes.sum())} of {len(heads)} heads stand after
+        correction; the strongest, {head_name(top.layer, top["head"])}, moves
+        {with_ends(top["mean"], top.low, top.high, ".0%")} of the difference by itself; the five strongest hold {held}
+        of what all heads move; with the heads shuffled within each pair they would hold up to
         {percent(five["five_null"])} by chance.""")
 
 def in_numbers(every):
@@ -133,27 +132,24 @@ def claims_that_hold(every):
     said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {claims.verdicts_counted(v)}."
         for n, v in of.items())
     two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make
-        a trend
-        ([Models side by side](compare.ipynb)).""" if len(of) == 2 else ""
+        a trend ([Models side by side](compare.ipynb)).""" if len(of) == 2 else ""
     return finding(f"""Each claim of the public study is judged by a rule that was fixed beforehand (chapter
-        [Claims](09_claims.ipynb)); the numbers
-        and the reasons are on each model's page. {said}""", two, HTML(_verdicts_table(judged, every.names)),
+        [Claims](09_claims.ipynb)); the numbers and the reasons are on each model's page. {said}""",
+        two, HTML(_verdicts_table(judged, every.names)),
         claims=len(judged))
 
 # %% ../nbs/10g_front.ipynb #4c405056
-READ_ON = ("[Models side by side](compare.ipynb): the same pairs on relative depth",
-    "[Battery browser](battery.ipynb): every prompt, as the model reads it",
-    "[Performance](performance.ipynb): how fast it is, and against what",
-    "[Method](method.md): the terms, the experiments, and what a patch can and cannot show",
+READ_ON = ("[Method](method.md): the terms, the experiments, and what a patch can and cannot show",
     "The library, from [facts](00_facts.ipynb) to the command line: each chapter defines and documents one module")
 
 def read_on(
     every, # `Finished`
-    page_file, # function of a page's kind and a study's folder to the page's address
+    links, # `(file, title, subtitle)` of the pages about all studies
+    of_study, # function of a study's folder to `(file, title, subtitle)` of its pages
 ):
     "Links to each model's pages and to the rest."
     from IPython.display import Markdown
-    of = lambda read, folder: (f"{read.called}: [where the answer can be changed]({page_file('study', folder)}), experiment by experiment, and "
-        f"[how it travels]({page_file('routes', folder)})")
-    lines = [*map(of, every.readings, every.folders), *READ_ON]
-    return finding(Markdown("\n".join(f"- {line}" for line in lines)))
+    named = lambda pages: listed(f"[{title}]({file})" for file, title, _ in pages)
+    lines = [f"{read.called}: {named(of_study(folder))}" for read, folder in zip(every.readings, every.folders)]
+    lines += [f"[{title}]({file}): {said[:1].lower() + said[1:]}" for file, title, said in links]
+    return finding(Markdown("\n".join(f"- {line}" for line in [*lines, *READ_ON])))

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import torch
 from jaxtyping import Int
 from torch.utils._pytree import tree_flatten, tree_unflatten
+from fastcore.basics import patch
 from .facts import InputError
 from .families import Prepared, hidden_of, hooked, tapped
 
@@ -54,9 +55,9 @@ def on_mask(
 class Hooked:
     "A plain model whose activations are read and written under TransformerLens's names, by hooks on its own modules."
     def __init__(self,
-        plain, # a Hugging Face causal language model; it is left as it is
-        tokenizer=None, # its own
-        prepared:Prepared|None=None, # of this model, if it is at hand
+            plain, # a Hugging Face causal language model; it is left as it is
+            tokenizer=None, # its own
+            prepared:Prepared|None=None, # of this model, if it is at hand
     ):
         self.plain = self.original_model = plain
         self.tokenizer, self.prepared = tokenizer, prepared or Prepared(plain)
@@ -70,18 +71,20 @@ class Hooked:
         "Logits of `[row, token]`."
         return self.run_with_hooks(tokens)
 
-    def run_with_hooks(self,
+# %% ../nbs/00c_hooked.ipynb #063c3d75
+@patch
+def run_with_hooks(self:Hooked,
         tokens:Int[torch.Tensor, "row token"], # token ids
         fwd_hooks=(), # `(hook name, function)` pairs
-    ): # logits
-        "A full forward pass with hooks that are gone afterwards."
-        fns = by_place(fwd_hooks)
-        for site, level in fns: self._refuse_missing(site, level)
-        with hooked(self._mask_hooks(fns)), tapped(lambda site, level, x:
+): # logits
+    "A full forward pass with hooks that are gone afterwards."
+    fns = by_place(fwd_hooks)
+    for site, level in fns: self._refuse_missing(site, level)
+    with hooked(self._mask_hooks(fns)), tapped(lambda site, level, x:
             through(fns.get((site, level), ()), x), {s for s, _ in fns}):
-            normed = self.prepared(tokens, lambda level, keys, values: self._keys(fns, level, keys, values))
-        raw = self.prepared.head(through(fns.get(("normed", None), ()), normed))
-        return self.prepared.finish(raw) if len(raw) and self.prepared.scaled else raw
+        normed = self.prepared(tokens, lambda level, keys, values: self._keys(fns, level, keys, values))
+    raw = self.prepared.head(through(fns.get(("normed", None), ()), normed))
+    return self.prepared.finish(raw) if len(raw) and self.prepared.scaled else raw
 
 # %% ../nbs/00c_hooked.ipynb #h017
 def _keys(self, fns, level, keys, values):

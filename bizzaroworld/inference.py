@@ -71,8 +71,8 @@ def pair_matrix(
     if bad.any():
         i, c = np.argwhere(bad)[0]
         raise ValueError(
-            f"{value} of pair {matrix.index[i]} at {cells} {matrix.columns[c]} is {matrix.iat[i, c]}: "
-            "leave the pair out, or run it in a dtype that does not overflow")
+            f"{value} of pair {matrix.index[i]} at {cells} {matrix.columns[c]} is {matrix.iat[i, c]}: leave the pair "
+            "out, or run it in a dtype that does not overflow")
     return matrix
 
 # %% ../nbs/07_inference.ipynb #c010

@@ -15,7 +15,7 @@ from .battery import Battery, align
 from .selection import BASELINES, KEY, choose, is_known, rule_steps
 from .metrics import log_probability, rank
 from .patching import target_ids
-from .engine import Network
+from .network import Network
 
 # %% ../nbs/05f_knowledge.ipynb #c005
 @torch.inference_mode()
@@ -38,7 +38,7 @@ def baselines(
     net:Network, # the model
     pairs, # list of `Pair`
 )->pd.DataFrame: # one row a pair, in order
-    "LD, probability and rank on the unpatched runs of each pair; each prompt is read once, however many pairs share it."
+    "LD, probability and rank on the unpatched runs of each pair; a prompt that many pairs share is read once."
     job = lambda pair, side: (getattr(pair, f"{side}_tokens"), getattr(pair, f"{side}_target_id"))
     jobs = sorted({job(p, side) for p in pairs for side in ("clean", "corrupt")}, key=lambda j: (len(j[0]), j))
     row = {j: i for i, j in enumerate(jobs)}
@@ -80,13 +80,14 @@ def triage(
     about = pd.DataFrame([dict(battery_idx=p.battery_idx, category=p.category, clean_prompt=p.clean_prompt,
         corrupt_prompt=p.corrupt_prompt,
         clean_target=p.clean_target, corrupt_target=p.corrupt_target, clean_target_id=p.clean_target_id,
-            corrupt_target_id=p.corrupt_target_id,
+        corrupt_target_id=p.corrupt_target_id,
         n_tokens=p.n_tokens, entity_start=p.entity_span[0], entity_stop=p.entity_span[1]) for p in battery.pairs])
     table = (pd.concat([about, baselines(net, battery.pairs) if read is None else read], axis=1)
         .sort_values("total_swing", ascending=False, kind="stable", ignore_index=True))
     bad = table[~np.isfinite(table[["ld_clean", "ld_corrupt"]]).all(axis=1)]
     if len(bad):
-        raise OverflowError(f"LD of pair {bad.battery_idx.iloc[0]} is not finite on an unpatched run: the run overflowed (float16 does where bfloat16 and float32 do not)")
+        raise OverflowError(f"LD of pair {bad.battery_idx.iloc[0]} is not finite on an unpatched run: the run "
+                            "overflowed (float16 does where bfloat16 and float32 do not)")
     table.insert(0, "rank", range(1, len(table) + 1))
     first = ["rank", "battery_idx", "category", "total_swing", "ld_clean", "ld_corrupt", "p_clean_target_on_clean",
         "p_corrupt_target_on_corrupt",

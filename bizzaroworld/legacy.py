@@ -35,7 +35,7 @@ LEGACY = {
 
 # %% ../nbs/09_legacy.ipynb #c076
 def _legacy_depth(e, old, q):
-    "A legacy quantity on relative depth; a mean is over the pairs that have one, a median counts the others as the number of layers."
+    "A legacy quantity on relative depth: a mean over the pairs that have one; a median with the others as `n_layers`."
     layers = old[q.column].astype(float)
     layers = layers.dropna() if q.statistic is mean else layers.fillna(e.n_layers)
     if layers.empty: return Interval(np.nan, np.nan, np.nan)

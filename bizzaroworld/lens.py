@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from .patching import target_ids, token_indices
-from .engine import Network, Runs
+from .network import Network, Runs
 from .parallel import equal_parts, on_each_core
 from .routing import pair_runs
 
@@ -22,7 +22,7 @@ def read_lens(
     ids:Int[torch.Tensor, "run 2"], # clean and corrupt target
     *,
     rows:Int[torch.Tensor, "run"]|None=None, # which runs; all, in order, if not given
-)->Float[torch.Tensor, "run layer"]: # logits; layer 0 is the embedding, the last column the model's own LD if the last token is read
+)->Float[torch.Tensor, "run layer"]: # logits; layer 0 is the embedding, the last the model's own LD at the last token
     "LD by the logit lens: final norm and unembedding on the residual stream before each layer, then after the last."
     run = torch.arange(len(position), device=position.device) if rows is None else rows
     logits = torch.stack([net.readout(state[run, position], ids) for state in runs.pre], 1)
@@ -52,6 +52,12 @@ def lens_rank(
 # %% ../nbs/05d_lens.ipynb #c013
 LENS_POSITIONS = ("entity_last", "final")
 
+def _ranks(net, states, words):
+    "`lens_rank` of many states, in parts on all cores."
+    parts = zip(*(equal_parts(t, 512, net.device) for t in (states, words)))
+    return torch.cat(on_each_core(lambda some: lens_rank(net, *some), list(parts), net.device)).cpu().numpy()
+
+# %% ../nbs/05d_lens.ipynb #ce2e4b5c
 @torch.inference_mode()
 def lens(
     net:Network, # the model
@@ -61,10 +67,10 @@ def lens(
     ranks:bool=True, # also the clean target's rank, at the final token of the clean run
     runs:Runs|None=None, # the clean runs, then the corrupt ones, where they are at hand
 )->pd.DataFrame: # `model, battery_idx, category, run, position, layer, ld, rank`
-    "Logit lens at the entity's last and the final token, on both runs; `layer` is the one just passed, -1 the embedding."
+    "Logit lens at the entity's last and the final token of both runs; `layer` was just passed, -1 is the embedding."
     runs = runs or pair_runs(net, pairs)
-    ids, parts, each = torch.tensor([target_ids(p) for p in pairs], device=net.device), [], torch.arange(len(pairs),
-        device=net.device)
+    ids, each = (torch.tensor(x, device=net.device) for x in ([target_ids(p) for p in pairs], range(len(pairs))))
+    parts = []
     for i, run in enumerate(("clean", "corrupt")):
         rows = each + i * len(pairs)
         for position in LENS_POSITIONS:
@@ -74,9 +80,7 @@ def lens(
             if ranks and (run, position) == ("clean", "final"):
                 states = torch.stack([s[rows, at] for s in runs.pre], 1)
                 own = ids[:, :1].expand(-1, states.shape[1])
-                parts_of = zip(*(equal_parts(t.flatten(0, 1), 512, net.device) for t in (states, own)))
-                table["rank"] = torch.cat(on_each_core(lambda some: lens_rank(net, *some), list(parts_of),
-                    net.device)).cpu().numpy()
+                table["rank"] = _ranks(net, states.flatten(0, 1), own.flatten(0, 1))
             parts.append(table.assign(run=run, position=position, layer=table.layer - 1))
     table = pd.concat(parts, ignore_index=True)
     about = pd.DataFrame([dict(model=name, battery_idx=p.battery_idx, category=p.category)

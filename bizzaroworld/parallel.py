@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 # %% ../nbs/04b_parallel.ipynb #p003
 def in_parts(function, count, size):
-    "Call `function(start, stop)` over `range(count)` in parts; halve the part when memory runs out. Returns the size that fitted."
+    "Call `function(start, stop)` over `range(count)` in parts, halved when memory runs out; the size that fitted."
     start = 0
     while start < count:
         try:

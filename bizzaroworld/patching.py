@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from .facts import InputError
 from .schema import DIRECTIONS
 from .battery import Pair
-from .models import finished_at, hide, hook_name, read_sites, refuse_missing_site, run_final, sites_of, writer
+from bizzaroworld.models import (finished_at, hide, hook_name, read_sites, refuse_missing_site, run_final, sites_of,
+    writer)
 
 # %% ../nbs/04_patching.ipynb #c007
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z")
@@ -36,7 +37,8 @@ class Patch:
         if self.position not in POSITIONS and not isinstance(self.position, int):
             raise InputError(f"unknown position {self.position!r}: use one of {', '.join(POSITIONS)} or a token index")
         if (self.head is not None) != (self.site in OF_A_HEAD):
-            raise InputError(f"site {self.site!r} with head {self.head}: name a head with {', '.join(OF_A_HEAD)} and only there")
+            raise InputError(f"site {self.site!r} with head {self.head}: name a head with {', '.join(OF_A_HEAD)} and "
+                             "only there")
         if self.window < 1 or self.window % 2 == 0:
             raise InputError(f"window {self.window}: use an odd number of layers")
         if self.window > 1 and self.site not in IN_WINDOWS:
@@ -55,7 +57,8 @@ def token_indices(
     start, stop = pair.entity_span
     if isinstance(position, int):
         if not 0 <= position < pair.n_tokens:
-            raise InputError(f"token index {position} in a prompt of {pair.n_tokens} tokens: use 0 to {pair.n_tokens - 1}")
+            raise InputError(f"token index {position} in a prompt of {pair.n_tokens} tokens: use 0 to "
+                             f"{pair.n_tokens - 1}")
         return (position,)
     between = range(stop, pair.n_tokens - 1)
     elsewhere = between[len(between) // 2] if between else max(start - 1, 0)
@@ -68,7 +71,8 @@ def target_ids(pair:Pair)->list[int]: # clean, corrupt
     return [pair.clean_target_id, pair.corrupt_target_id]
 
 def wider(device):
-    "The number format in which the few products of a readout are summed, so that their order does not show in float32; Apple's GPUs have no float64."
+    "The number format in which the few products of a readout are summed, so that their order does not show in float32."
+    # Apple's GPUs have no float64
     return torch.float32 if torch.device(device).type == "mps" else torch.float64
 
 def readout(

@@ -12,7 +12,11 @@ from importlib import metadata
 import pandas as pd
 import torch
 from jaxtyping import Float
-from .models import AutoConfig, _fetch, _plain_model, load, load_tokenizer, locate
+from .hub import locate
+from .models import load
+from .plain import plain_model
+from .tokens import load_tokenizer, read_pretrained
+from transformers import AutoConfig
 from .weights import one_line
 from .patching import Patch, runs, target_ids, token_indices
 
@@ -94,7 +98,8 @@ def with_interchange(job):
 def plain(job):
     "The plain model of a job, and the activations of its giving run: `(site, layer)` -> `[token, d]`."
     place, local = locate(job["model"])
-    model = _plain_model(place, local, _fetch(AutoConfig.from_pretrained, place, local), getattr(torch, job["dtype"]),
+    model = plain_model(place, local, read_pretrained(AutoConfig.from_pretrained, place, local),
+        getattr(torch, job["dtype"]),
         job["device"])
     got, hooks = {}, []
     def keep(key): return lambda module, args, kwargs: got.__setitem__(key,
@@ -135,7 +140,8 @@ def with_nnsight(job, batch=1):
 def with_pyvene(job):
     "pyvene's `IntervenableModel` with a vanilla (interchange) intervention, one model a patch."
     import pyvene, transformers
-    from pyvene.models.intervenable_modelcard import type_to_dimension_mapping as dimensions, type_to_module_mapping as modules
+    from pyvene.models.intervenable_modelcard import (type_to_dimension_mapping as dimensions,
+        type_to_module_mapping as modules)
     model, source = plain(job)
     known = transformers.models.gemma2.modeling_gemma2.Gemma2ForCausalLM
     for table in (modules, dimensions): table.setdefault(type(model), table[known])

@@ -13,8 +13,8 @@ from pathlib import Path
 import altair as alt
 import numpy as np
 import pandas as pd
-from . import charts
-from .words import finding, letters, listed, short
+from . import theme
+from .words import finding, letters, short
 
 # %% ../nbs/10h_performance.ipynb #43a21b63
 @dataclass(frozen=True)
@@ -38,11 +38,9 @@ def figures_in(
 def where_they_are_from(figures):
     "That there are none, or that they were recorded earlier."
     if not figures.timed: return finding("""**There are no figures yet.** Run `make bench`: it takes about ten minutes
-        on two cores and writes
-        `results/bench`; then make the report again.""")
+        on two cores and writes `results/bench`; then make the report again.""")
     return finding("""These figures were recorded earlier and ship with the project. Run `make bench` to measure your
-        own machine; they then take the
-        place of these.""" if all(f["recorded"] for f in figures.timed) else "")
+        own machine; they then take the place of these.""" if all(f["recorded"] for f in figures.timed) else "")
 
 # %% ../nbs/10h_performance.ipynb #ca1d5aea
 _seconds = lambda x: f"{short(x)} s"
@@ -59,25 +57,28 @@ def _engine_said(f):
     each, count = f["engine_seconds"] / f["patches"], f["patches"] / f["distinct_states"]
     one = f["reference_seconds"] / f["patches"]
     said = [f"""{letters(f["model"])}: {1000 * each:.2f} ms a patch against {1000 * one:.0f} ms. The {f["patches"]:,}
-        patches are
-        {f["distinct_states"]:,} distinct computations ({count:.2f} names each); counting only the operations that an
-        exact method needs, the machine
-        worked at {_percent(f["roofline_fraction"])} of the rate that a large matrix product reaches on it
-        ({short(f["matmul_rate"] / 1e9)} billion
-        operations a second, {f["threads"]} threads).""", _difference(f)]
+        patches are {f["distinct_states"]:,} distinct computations ({count:.2f} names each); counting only the
+        operations that an exact method needs, the machine worked at {_percent(f["roofline_fraction"])} of the rate
+        that a large matrix product reaches on it ({short(f["matmul_rate"] / 1e9)} billion operations a second,
+        {f["threads"]} threads).""", _difference(f)]
     if "cpu_difference" in f:
-        said.append(f"Largest difference between {letters(f['machine'])} and the CPU on the same pairs: {short(f['cpu_difference'])} logits.")
+        said.append(f"Largest difference between {letters(f['machine'])} and the CPU on the same pairs: "
+                    f"{short(f['cpu_difference'])} logits.")
     return said
 
+# %% ../nbs/10h_performance.ipynb #cf35070e
 def _difference(f):
     "How far engine and reference are apart."
     every = f.get("every")
     if not every:
-        return f"The largest difference is over the {f['reference_sample']} patches of the sample; `bizzaroworld bench --every` compares all."
-    floor = "" if "noise_floor" not in every else (f" ({short(every['max_abs_difference'] / every['noise_floor'], 2)} times what {every['self_patches']:,} "
-        f"patches of runs with their own activations move LD by at most in the same batches, {short(every['noise_floor'])})")
-    return (f"Every one of {every['compared']:,} patches was repeated by the reference's hooks: the largest difference is "
-        f"{short(every['max_abs_difference'])} logits{floor}.")
+        return (f"The largest difference is over the {f['reference_sample']} patches of the sample; `bizzaroworld "
+                "bench --every` compares all.")
+    floor = "" if "noise_floor" not in every else (
+        f" ({short(every['max_abs_difference'] / every['noise_floor'], 2)} times what {every['self_patches']:,} "
+        "patches of runs with their own activations move LD by at most in the same batches, "
+        f"{short(every['noise_floor'])})")
+    return (f"Every one of {every['compared']:,} patches was repeated by the reference's hooks: the largest "
+            f"difference is {short(every['max_abs_difference'])} logits{floor}.")
 
 def engine(figures):
     "Each model's figures."
@@ -85,7 +86,7 @@ def engine(figures):
     rows = [dict(model=f["model"], machine=f["machine"], dtype=f["dtype"], pairs=f["pairs"],
         patches=f"{f['patches']:,}", engine=_seconds(f["engine_seconds"]),
         reference=f"{short(f['reference_seconds'] / 60)} min", ratio=_times(f["speedup"]),
-            share=_percent(f["roofline_fraction"]),
+        share=_percent(f["roofline_fraction"]),
         memory=f"{f['peak_memory_bytes'] / 1e9:.2f} GB", difference=short(f["max_abs_difference"]))
             for f in figures.models]
     names = dict(reference="one at a time", share="share of a large matrix product's rate", memory="peak memory",
@@ -98,20 +99,20 @@ def peers(figures):
     there = [f for f in figures.models if f.get("peers")]
     if not there: return finding("No figures beside other libraries yet: run `make bench`.")
     return finding(*[part for f in there for part in _peers(f)], """TransformerLens's interchange function takes whole
-        tokens and no single heads, so it
-        repeats the `resid_pre` patches only. pyvene's table of models has no Gemma 3; it was told that Gemma 3's
-        modules have Gemma 2's names.""")
+        tokens and no single heads, so it repeats the `resid_pre` patches only. pyvene's table of models has no Gemma
+        3; it was told that Gemma 3's modules have Gemma 2's names.""")
 
 def _peers(f):
     "One model's table, under its machine."
-    t = pd.DataFrame(f["peers"])
-    given = lambda column, form: [form(v) if v is not None and v == v else "–" for v in t[column]]
+    peers = pd.DataFrame(f["peers"])
+    given = lambda column, form: [form(v) if v is not None and v == v else "–" for v in peers[column]]
     ratio = lambda v: f"{short(v)}\u00a0×"
-    shown = {"library": t.peer, "version": t.version.fillna("–"), "status": t.status, "patches": t.patches,
+    shown = {"library": peers.peer, "version": peers.version.fillna("–"), "status": peers.status,
+        "patches": peers.patches,
         "ms a patch": given("seconds_per_patch", lambda v: short(1000 * v)),
-            "ratio, study": given("ratio_study", ratio),
+        "ratio, study": given("ratio_study", ratio),
         "ratio, sample": given("ratio_sample", ratio), "largest difference from the engine (logits)": [short(v)
-            for v in t.max_abs_difference]}
+            for v in peers.max_abs_difference]}
     return f"{letters(f['model'])}, {letters(f['machine'])}, {letters(f['date'])}:", pd.DataFrame(shown)
 
 # %% ../nbs/10h_performance.ipynb #c1596b7b
@@ -119,11 +120,12 @@ def shapes_on_processors(figures):
     "Random weights in the shapes of other models, on a processor."
     there = [f for f in figures.shapes if "CPU" in f["machine"]]
     if not there:
-        return finding("No other shape is measured yet: <code>bizzaroworld bench --shape gpt2 --dtype float32 --pairs 60</code> does.")
+        return finding("No other shape is measured yet: <code>bizzaroworld bench --shape gpt2 --dtype float32 "
+                       "--pairs 60</code> does.")
     rows = [{"shape": f["model"], "machine": f["machine"], "pairs": f["pairs"], "patches": f"{f['patches']:,}",
         "engine": _seconds(f["engine_seconds"]),
         "× one at a time": _times(f["speedup"]),
-            "share of a large matrix product's rate": _percent(f["roofline_fraction"]),
+        "share of a large matrix product's rate": _percent(f["roofline_fraction"]),
         "largest difference in the sample (logits)": short(f["max_abs_difference"]), "date": f["date"]} for f in there]
     return finding(pd.DataFrame(rows), *[f"{letters(f['model'])}: <code>{letters(f['command'])}</code>" for f in there])
 
@@ -139,19 +141,19 @@ def growing_pairs(figures):
             f"{letters(f['machine'])}, {letters(f['date'])}: <code>{letters(f['command'])}</code>"]
     return finding(*parts) if parts else finding("Not measured yet: <code>python tests/memory.py</code> does.")
 
+# %% ../nbs/10h_performance.ipynb #a683d768
 def shapes_on_gpus(figures):
     "Random weights in the shapes of the public study's models, on a GPU."
     there = [f for f in figures.shapes if "CPU" not in f["machine"]]
     if not there: return finding("""**Not measured yet**: no GPU was at hand. `make bench-gpu` measures
-        `google/gemma-2b` and `google/gemma-3-12b-it` on one, and
-        this page then shows the figures. Until then the tests run the code on a pretended one, which counts waits and
-        refuses mixed devices, but has no speed.""")
+        `google/gemma-2b` and `google/gemma-3-12b-it` on one, and this page then shows the figures. Until then the
+        tests run the code on a pretended one, which counts waits and refuses mixed devices, but has no speed.""")
     rows = [{"shape": f["model"], "machine": f["machine"], "dtype": f["dtype"], "pairs": f["pairs"],
         "patches": f"{f['patches']:,}",
         "engine": _seconds(f["engine_seconds"]), "one at a time": f"{short(f['reference_seconds'] / 60)} min",
-            "ratio": _times(f["speedup"]),
+        "ratio": _times(f["speedup"]),
         "peak memory": f"{f['peak_memory_bytes'] / 1e9:.1f} GB",
-            "largest difference (logits)": short(f["max_abs_difference"]), "date": f["date"]} for f in there]
+        "largest difference (logits)": short(f["max_abs_difference"]), "date": f["date"]} for f in there]
     return finding(pd.DataFrame(rows), *[f"{letters(f['model'])}: <code>{letters(f['command'])}</code>" for f in there])
 
 # %% ../nbs/10h_performance.ipynb #b2780273
@@ -161,9 +163,9 @@ def growth(figures):
     "Measured seconds beside the formula; None where they were not measured."
     there = [f for f in figures.models if f.get("scaling")]
     if not there: return None
-    t = pd.DataFrame(there[0]["scaling"])
-    t["formula"] = t.operations / float((t.operations / t.seconds).median())   # one rate for all points
-    return t.assign(ratio=t.seconds / t.formula, machine=there[0]["machine"])
+    grown = pd.DataFrame(there[0]["scaling"])
+    grown["formula"] = grown.operations / float((grown.operations / grown.seconds).median())   # one rate for all points
+    return grown.assign(ratio=grown.seconds / grown.formula, machine=there[0]["machine"])
 
 def growth_picture(t):
     "Points on a line, a panel for each axis; `t` as `growth` gives it."
@@ -173,26 +175,29 @@ def growth_picture(t):
     y = lambda column: alt.Y(f"{column}:Q", scale=alt.Scale(type="log"), title="seconds")
     tip = [alt.Tooltip("axis:N"), alt.Tooltip("size:Q"),
         *[alt.Tooltip(f"{c}:Q", format=".3g") for c in ("seconds", "formula")], alt.Tooltip("ratio:Q", format=".2f")]
-    line = base.mark_line(color=charts.COLOURS["noising"]).encode(y=y("formula"))
-    points = base.mark_circle(size=60, opacity=1, color=charts.COLOURS["denoising"]).encode(y=y("seconds"), tooltip=tip)
+    line = base.mark_line(color=theme.COLOURS["noising"]).encode(y=y("formula"))
+    points = base.mark_circle(size=60, opacity=1, color=theme.COLOURS["denoising"]).encode(y=y("seconds"), tooltip=tip)
     facet = alt.Facet("axis:N", sort=list(AXES), header=alt.Header(title=None))
     chart = alt.layer(line, points).properties(width=150, height=170).facet(facet,
         columns=4).resolve_scale(x="independent")
-    return charts.titled(chart, "Cost follows the formula",
-        f"Line: formula; points: measured. Random Gemma 3 models in float32, {t.machine.iloc[0]}, both axes logarithmic")
+    return theme.titled(chart, "Cost follows the formula",
+        f"Line: formula; points: measured. Random Gemma 3 models in float32, {t.machine.iloc[0]}, both axes "
+        "logarithmic")
 
+# %% ../nbs/10h_performance.ipynb #6c47f02d
 def cost_grows(figures):
     "With what power of the operations seconds grow."
-    t = growth(figures)
-    if t is None: return finding("No figures of growth yet: run `make bench`.")
-    slope = {a: float(np.polyfit(np.log(g.operations), np.log(g.seconds), 1)[0]) for a, g in t.groupby("axis")}
+    grown = growth(figures)
+    if grown is None: return finding("No figures of growth yet: run `make bench`.")
+    slope = {a: float(np.polyfit(np.log(g.operations), np.log(g.seconds), 1)[0]) for a, g in grown.groupby("axis")}
     said = ", ".join(f"{slope[a]:.2f} ({a})" for a in AXES if a in slope)
-    rows = t.assign(patches=t.patches.map("{:,}".format), operations=t.operations.map(lambda v: f"{v / 1e9:.1f}"),
-        seconds=t.seconds.map(short), ratio=t.ratio.map("{:.2f}".format))
+    billions = grown.operations.map(lambda v: f"{v / 1e9:.1f}")
+    rows = grown.assign(patches=grown.patches.map("{:,}".format), operations=billions,
+        seconds=grown.seconds.map(short), ratio=grown.ratio.map("{:.2f}".format))
     names = dict(operations="operations (billions)", ratio="measured / formula")
-    return finding(growth_picture(t), f"""Seconds grow as operations to the power {said}; 1 is proportional. Measured /
-        formula lies between {t.ratio.min():.2f}
-        and {t.ratio.max():.2f}: small cases pay for what does not depend on size.""",
+    return finding(growth_picture(grown), f"""Seconds grow as operations to the power {said}; 1 is proportional.
+        Measured / formula lies between {grown.ratio.min():.2f} and {grown.ratio.max():.2f}: small cases pay for what
+        does not depend on size.""",
         rows[["axis", "size", "patches", "operations", "seconds", "ratio"]].rename(columns=names), **slope)
 
 # %% ../nbs/10h_performance.ipynb #dbc83dc9
@@ -203,16 +208,16 @@ def noise_floors(figures):
     rows = [{"model": f["model"], "machine": f["machine"], "dtype": n["dtype"], "pairs": n["pairs"],
         "floor, engine": short(n["floor"]),
         "floor, reference": short(n["floor_against_reference"]), "patches compared": n["sample"],
-            "largest difference": short(n["max_abs_difference"]),
+        "largest difference": short(n["max_abs_difference"]),
         "within the floor": "yes" if n["holds"] else "no",
-            "one step of the largest LD": short(n["step_of_largest_ld"])} for f, n in noisy]
-    alike = [f"""On {letters(f["machine"])} bfloat16 self-patches change LD by {short(n["floor"])} logits and the
-        engine is within
-        {short(n["max_abs_difference"])} of the reference, where neighbouring bfloat16 numbers of this size are
-        {short(n["step_of_largest_ld"])} apart: engine and
-        reference round every activation alike.""" for f, n in noisy
-        if n["dtype"] == "bfloat16" and max(n["floor"], n["max_abs_difference"]) < n["step_of_largest_ld"] / 100]
-    return finding(pd.DataFrame(rows), *alike)
+        "one step of the largest LD": short(n["step_of_largest_ld"])} for f, n in noisy]
+    # both stay a hundredth of a number's own step away
+    alike = [(f, n) for f, n in noisy if n["dtype"] == "bfloat16"
+        and max(n["floor"], n["max_abs_difference"]) < n["step_of_largest_ld"] / 100]
+    return finding(pd.DataFrame(rows), *[f"""On {letters(f["machine"])} bfloat16 self-patches change LD by
+        {short(n["floor"])} logits and the engine is within {short(n["max_abs_difference"])} of the reference, where
+        neighbouring bfloat16 numbers of this size are {short(n["step_of_largest_ld"])} apart: engine and reference
+        round every activation alike.""" for f, n in alike])
 
 def sources(figures):
     "Machine, date, command and versions of each figure."

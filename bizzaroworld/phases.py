@@ -29,7 +29,8 @@ def curves(
     experiment = experiment or EXPERIMENT.get((site, position)) or ("2A" if position == "final" else "2B")
     found = pair_matrix(patches, value=value, site=site, position=position, direction=direction, experiment=experiment)
     if list(found.columns) != list(range(found.shape[1])):
-        raise InputError(f"{site} at {position} was patched in layers {list(found.columns)}: a curve needs every layer from 0 on")
+        raise InputError(f"{site} at {position} was patched in layers {list(found.columns)}: a curve needs every "
+                         "layer from 0 on")
     return found
 
 # %% ../nbs/08_phases.ipynb #c010
@@ -48,7 +49,8 @@ def both_curves(
     "The two curves of `resid_pre` that release and arrival are read from."
     entity, final = (curves(patches, position=p, direction=direction, value=value) for p in ("entity", "final"))
     if entity.index.equals(final.index) and entity.shape == final.shape: return entity, final
-    raise InputError(f"the entity has curves of {entity.shape} pairs × layers, the final position of {final.shape}: finish the study")
+    raise InputError(f"the entity has curves of {entity.shape} pairs × layers, the final position of {final.shape}: "
+                     "finish the study")
 
 # %% ../nbs/08_phases.ipynb #c013
 def _for_good(
@@ -66,13 +68,14 @@ def _finite(effects):
         raise InputError(f"curves are a table of pair × layer, this has the shape {array.shape}")
     if not np.isfinite(array).all():
         pair = pd.DataFrame(effects).index[np.argwhere(~np.isfinite(array))[0][0]]
-        raise ValueError(f"pair {pair} has an effect that is not a number: leave the pair out, or run it in a dtype that does not overflow")
+        raise ValueError(f"pair {pair} has an effect that is not a number: leave the pair out, or run it in a dtype "
+                         "that does not overflow")
     return array
 
 def own_share(
     effects:pd.DataFrame, # pair × layer, at the entity
 )->pd.DataFrame: # the same, with 1 at layer 0, or as it is
-    "Each curve in shares of its own effect at layer 0; of the whole difference where that is below a tenth, as it can be with per-layer embeddings."
+    "Each curve in shares of its effect at layer 0; of the whole difference where that is below a tenth."
     full = _finite(effects)[:, :1]
     return effects / np.where(full < .1, 1, full)
 
@@ -134,7 +137,7 @@ def legacy(
     return pd.DataFrame(dict(category=runs.category, ld_clean=runs.ld_clean,
         total_swing=runs.ld_clean - runs.ld_corrupt,
         release_legacy=_first(np.abs(e) < 2), drop=_first(np.abs(e) < .2 * np.abs(e[:, :1])),
-            max_damage_layer=e.argmin(1),
+        max_damage_layer=e.argmin(1),
         early_mean=e[:, :half].mean(1), late_mean=e[:, min(half, e.shape[1] - 1):].mean(1),
         onset=_first(f < -5), worst=f.argmin(1), damage=f.min(1)), index=entity.index).reset_index()
 

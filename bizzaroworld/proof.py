@@ -12,7 +12,8 @@ import torch
 from .families import hidden_of, hooked, shared_copy
 from .hooked import masked
 from .patching import DIRECTIONS, SITES, Patch, patch_rows
-from .engine import Network, Runs, patch_all
+from .engine import patch_all
+from .network import Network, Runs
 
 # %% ../nbs/05g_proof.ipynb #n005
 def plain_twin(
@@ -126,7 +127,8 @@ def refuse_unfinite(
             where = "the readout" if first is None else f"{names[first[0]]} layer {first[1]}"
             cure = dict(float16="use bfloat16 or float32", bfloat16="use float32").get(str(net.dtype)[6:],
                 "its weights do not give numbers here")
-            raise OverflowError(f"the {run} run of pair {pair.battery_idx} overflows in {where}: {cure}; nothing was written")
+            raise OverflowError(f"the {run} run of pair {pair.battery_idx} overflows in {where}: {cure}; nothing was "
+                                "written")
 
 # %% ../nbs/05g_proof.ipynb #n018
 ENOUGH = 32   # patches in a proof
@@ -135,7 +137,7 @@ def _hidden(net, levels, window):
     "Layers in whose window tokens can be hidden."
     return [Patch("knockout", l, "entity", window=window) for l in levels
             if all(masked(net.anatomy, k) for k in Patch("knockout", l, "entity",
-                    window=window).layers(len(net.layers)))]
+                window=window).layers(len(net.layers)))]
 
 def proof_patches(
     net:Network, # the model
@@ -186,8 +188,9 @@ def compare_patches(
         for d, direction in enumerate(DIRECTIONS):
             slow = patch_rows(model, pair, patches, direction=direction, size=size)
             for p in (patches[i] for i in (~slow.isfinite()).nonzero()[:1, 0]):
-                raise OverflowError(f"{direction} {p.site} of layer {p.layer} at {p.position} on pair {pair.battery_idx} "
-                                    f"overflows in {str(net.dtype)[6:]}, in the model itself; nothing was written")
+                raise OverflowError(f"{direction} {p.site} of layer {p.layer} at {p.position} on pair "
+                                    f"{pair.battery_idx} overflows in {str(net.dtype)[6:]}, in the model itself; "
+                                    "nothing was written")
             off = (fast.ld[d, 0] - slow).abs().nan_to_num(nan=float("inf")).tolist()
             found += [(o, pair, direction, p) for o, p in zip(off, patches)]
             still = patch_rows(model, pair, own, direction=direction, size=size, itself=True)
@@ -199,6 +202,7 @@ class ProofError(RuntimeError):
     "An engine that does not compute what its model computes; the message names the first layer and part that differ."
     plain = True   # the message is a whole sentence: a command prints it without the name of the class
 
+# %% ../nbs/05g_proof.ipynb #40d8f992
 def prove(
     model, # from `load`
     net:Network, # its engine
@@ -213,15 +217,16 @@ def prove(
     most = allowed(net.dtype, max(top for _, _, top in logits))
     prompt, off, _ = max(logits, key=lambda f: f[1])
     if not off <= most:
-        raise ProofError(f"{name}: the engine is not this model: {first_fault(twin, net, prompt)}; "
-            f"logits are {off:.2g} off on a prompt of {len(prompt)} tokens, {most:.2g} allowed; "
-            "nothing was written, and this model cannot be studied with this version")
+        raise ProofError(f"{name}: the engine is not this model: {first_fault(twin, net, prompt)}; logits are "
+                         f"{off:.2g} off on a prompt of {len(prompt)} tokens, {most:.2g} allowed; nothing was "
+                         "written, and this model cannot be studied with this version")
     found, floor = compare_patches(model, net, proof_sample(net, pairs, seed=seed))
     wrong = [f for f in found if not f[0] <= most]
     if wrong:
         apart, pair, direction, p = min(wrong, key=lambda f: f[3].layer)
         head = "" if p.head is None else f", head {p.head},"
-        raise ProofError(f"{name}: the engine is not this model: {direction} {p.site} of layer {p.layer} at {p.position}{head} "
-            f"differs by {apart:.2g} logits from the reference on pair {pair.battery_idx}, {most:.2g} allowed; nothing was written")
+        raise ProofError(f"{name}: the engine is not this model: {direction} {p.site} of layer {p.layer} at "
+                         f"{p.position}{head} differs by {apart:.2g} logits from the reference on pair "
+                         f"{pair.battery_idx}, {most:.2g} allowed; nothing was written")
     return dict(prompts=len(logits), logits=off, patches=len(found), largest=max(f[0] for f in found),
         floor=floor, allowed=most, seed=seed)

@@ -15,7 +15,8 @@ from pathlib import Path
 from .facts import InputError
 from .results import finished, load_study, prompt_options, read_run
 from .schema import EVERY_PAIR
-from .website import held, book, check_site, front_matter, lines, log, make_site, page_file, pages, workplace
+from bizzaroworld.website import (held, book, check_site, front_matter, lines, log, make_site, page_file, pages,
+    workplace)
 from .words import count_of, letters, visible
 
 # %% ../nbs/11_report.ipynb #c011
@@ -32,8 +33,8 @@ def check_parameters(
     known = set(papermill.inspect_notebook(as_papermill_reads(notebook)))
     lost = sorted(set(parameters) - known)
     if lost:
-        raise InputError(f"{Path(notebook).name} has no parameter {', '.join(lost)}: "
-            f"it declares {', '.join(sorted(known)) or 'none'}; tag the cell of defaults with `parameters`")
+        raise InputError(f"{Path(notebook).name} has no parameter {', '.join(lost)}: it declares "
+                         f"{', '.join(sorted(known)) or 'none'}; tag the cell of defaults with `parameters`")
 
 # %% ../nbs/11_report.ipynb #c011b
 def last_error(
@@ -101,6 +102,7 @@ def report_jobs(
     return jobs + [(n, executed/f"{Path(n).name}.ipynb", dict(results=str(results))) for n, f in found.items()
         if f["page"] == "all"]
 
+# %% ../nbs/11_report.ipynb #c0bcec0a
 def workers_and_threads(
     jobs:list, # from `report_jobs`
 )->tuple: # processes at once, threads in each
@@ -124,8 +126,8 @@ def why_not(
     if lost:
         return f"{folder/'run.json'} does not say its {', '.join(lost)}: move the folder elsewhere and study again"
     lost = set(EVERY_PAIR) - there
-    return (f"{folder} lacks experiment {', '.join(sorted(lost))}, and its pages need all six: "
-        "study it again without --experiments, or move it elsewhere") if lost else ""
+    return (f"{folder} lacks experiment {', '.join(sorted(lost))}, and its pages need all six: study it again without "
+            "--experiments, or move it elsewhere") if lost else ""
 
 # %% ../nbs/11_report.ipynb #c049d
 def unshown(
@@ -163,8 +165,8 @@ def reason_page(
 )->dict: # a notebook
     "A page in the place of another that could not be made."
     title = front_matter(json.loads((book()/f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"])[0]
-    text = (f"# {title}\n\n> This page could not be made\n\n{letters(last_error(why))}\n\n"
-        "The other pages do not depend on it. When the cause is mended, `bizzaroworld report` makes it again.")
+    text = (f"# {title}\n\n> This page could not be made\n\n{letters(last_error(why))}\n\nThe other pages do not "
+            "depend on it. When the cause is mended, `bizzaroworld report` makes it again.")
     told = dict(papermill=dict(parameters=dict(results=str(results))))   # as papermill would have written it
     cell = dict(cell_type="markdown", metadata={}, source=lines(text))
     return dict(cells=[cell], metadata=told, nbformat=4, nbformat_minor=5)
@@ -226,7 +228,7 @@ def run_report(
     reasons = "; ".join(f"{Path(name).stem} ({why})" for name, why in failed.items())
     raise RuntimeError(textwrap.shorten(
         f"{count_of(len(failed), 'page')} could not be made, and each says why in {site}: {reasons}", 450,
-            placeholder=" …"))
+        placeholder=" …"))
 
 # %% ../nbs/11_report.ipynb #c044c
 def render_site(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 from . import schema
 from .facts import InputError, brief
-from .files import lock, read_table, seal, sha256, write_table, write_whole
+from .files import lock, read_table, seal, sha256, write_whole
 from .selection import KEY, shared_battery
 
 # %% ../nbs/06a_results.ipynb #n008
@@ -35,10 +35,10 @@ class Study:
 
     def _repr_markdown_(self):
         from bizzaroworld.words import letters   # not before something is shown: it brings IPython
-        r = self.run
+        run = self.run
         return (
-            f"**{letters(r['model'])}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {r['dtype']} on {r['device']}, "
-            f"noise floor {r['noise_floor']:.0e} logits")
+            f"**{letters(run['model'])}**: {len(self.triage)} pairs, {len(self.patches):,} rows, {run['dtype']} on "
+            f"{run['device']}, noise floor {run['noise_floor']:.0e} logits")
 
 # %% ../nbs/06a_results.ipynb #n008b
 class Damaged(InputError):
@@ -95,8 +95,8 @@ def _same_study(folder, files):
     there = [n for n in ("battery.csv", "triage.csv", "patches.parquet") if (folder/n).is_file()]
     if len(there) < 3 or any(sha256(folder/n) == files.get(n) for n in there): return
     raise InputError(
-        f"{folder/'run.json'} is of another study than the files beside it: "
-        f"delete the folder {folder} and study again")
+        f"{folder/'run.json'} is of another study than the files beside it: delete the folder {folder} and study "
+        "again")
 
 def study_table(
     folder:str|Path, # of a finished study
@@ -114,8 +114,8 @@ def _none_there(folder):
     theirs = any(os.path.exists(folder/n) for n in FILES) and not (folder/".parts").exists()   # for all we know
     first = f"delete the folder {brief(folder, 200)}, then " if theirs else ""
     return InputError(
-        f"no finished study in {brief(folder, 200)}: run.json is missing; "
-        f"{first}run bizzaroworld study --out {brief(folder, 200)}")
+        f"no finished study in {brief(folder, 200)}: run.json is missing; {first}run bizzaroworld study --out "
+        f"{brief(folder, 200)}")
 
 def load_study(
     folder:str|Path, # of a finished study
@@ -151,8 +151,7 @@ def check_folder(
     _check_place(out)
     if Path(source).name in FILES and Path(source).resolve().parent == out.resolve():
         raise InputError(
-            f"battery {source} lies where the study would write over it: "
-            "move it, or name another folder with --out")
+            f"battery {source} lies where the study would write over it: move it, or name another folder with --out")
     begun, ours = "no study was begun there", FILES if (out/".parts").exists() else ()
     if (out/"run.json").exists():
         before = set(FILES) - {"notes.csv"}   # what older versions wrote
@@ -177,12 +176,12 @@ def shared_table(
     files = [t for d in finished(results) if (t := study_table(d, "candidates.csv")) is not None]
     if len(files) < 2:
         raise InputError(
-            f"{len(files)} studies with candidates in {results}: a shared battery needs two; "
-            "run bizzaroworld study for another model without --battery")
+            f"{len(files)} studies with candidates in {results}: a shared battery needs two; run bizzaroworld study "
+            "for another model without --battery")
     table = shared_battery(files)[KEY]
     if not len(table):
-        raise InputError(f"no pair is valid and known under all {len(files)} models in {results}: "
-            "study them one by one, or with a battery of your own")
+        raise InputError(f"no pair is valid and known under all {len(files)} models in {results}: study them one by "
+                         "one, or with a battery of your own")
     return table
 
 # %% ../nbs/06a_results.ipynb #q002
@@ -197,7 +196,8 @@ def prompt_form(
     run:dict, # what `run.json` says
 )->str:
     "The same in words."
-    place = "in the model's chat template, as the beginning of its answer" if run.get("chat") else "raw text, no chat template"
+    place = ("in the model's chat template, as the beginning of its "
+             "answer") if run.get("chat") else "raw text, no chat template"
     if "bos" not in run: return place
     return f"{place}; {'a BOS first' if run['bos'] else 'no BOS before it'}"
 
@@ -213,19 +213,19 @@ def study_by_hand(
     letter = [chr(65 + i % 26) for i in range(len(each))]
     triage = pd.DataFrame(dict(
         rank=range(1, len(each) + 1), battery_idx=each.battery_idx, category=each.category,
-            total_swing=each.ld_clean - each.ld_corrupt,
+        total_swing=each.ld_clean - each.ld_corrupt,
         ld_clean=each.ld_clean, ld_corrupt=each.ld_corrupt, p_clean_target_on_clean=.5, p_corrupt_target_on_corrupt=.5,
         clean_prompt=[f"The capital of {c} is" for c in letter],
-            corrupt_prompt=[f"The capital of {c.lower()} is" for c in letter],
+        corrupt_prompt=[f"The capital of {c.lower()} is" for c in letter],
         clean_target=[f" {c}1" for c in letter], corrupt_target=[f" {c}2" for c in letter], clean_target_id=1,
-            corrupt_target_id=2,
+        corrupt_target_id=2,
         n_tokens=5, entity_start=3, entity_stop=4, rank_clean_target_on_clean=1, rank_corrupt_target_on_corrupt=1,
         clean_tokens=[json.dumps(["The", " capital", " of", f" {c}", " is"]) for c in letter]))
     count = len(triage)
     about = dict(model=patches.model.iloc[0], n_layers=int(patches.layer.max()) + 1,
         n_heads=int(patches["head"].fillna(0).max()) + 1, selection="C",
                  seed=0, dtype="float32", device="cpu", revision="none", battery="by hand", battery_sha256="0" * 64,
-                     noise_floor=1e-6,
+        noise_floor=1e-6,
                  versions={}, quick=False, experiments=sorted(set(patches.experiment)),
                  counts=dict(pairs_given=count, pairs_valid=count, pairs_patched=count, pairs_beside=count,
                      rows=len(patches)))

@@ -17,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 from .facts import InputError
 from .patching import DIRECTIONS, target_ids, token_indices, wider
 from .metrics import effect
-from .engine import (PLANNED, Climb, Network, Plan, Rows, Runs, Stop, attention_out, read_difference,
-    rest_of_layer, run_layer, to_device)
+from .engine import PLANNED, Climb, Plan, read_difference
+from .network import Network, Rows, Runs, Stop, attention_out, rest_of_layer, run_layer, to_device
 
 # %% ../nbs/05b_routing.ipynb #c007
 RUNS = ("clean", "corrupt")
@@ -60,7 +60,6 @@ def tidy_paths(
     about = about.iloc[table.pop("pair")].reset_index(drop=True)
     return pd.concat([about, table, pd.Series(np.asarray(values, dtype=float).reshape(-1), name=name)], axis=1)
 
-# %% ../nbs/05b_routing.ipynb #c017
 SOURCES = ("first", "before", "entity", "after", "final")
 
 def spots(
@@ -97,7 +96,7 @@ def head_patterns(
     net:Network, # the model
     pairs, # list of `Pair`
     heads, # list of `(layer, head)`
-)->pd.DataFrame: # `battery_idx, category, layer, head, query, key, weight`: a row for each token and each that it may see
+)->pd.DataFrame: # `battery_idx, category, layer, head, query, key, weight`, for each token and each that it may see
     "Attention weights of some heads between all tokens of each clean prompt."
     if not pairs: raise InputError("no prompt is short enough for a picture of its attention: give one of fewer tokens")
     runs, rows = Runs(net, [p.clean_tokens for p in pairs], patterns=[l for l, _ in heads]), []
@@ -124,10 +123,10 @@ def frozen(
         1e-5)
     near = 1e-3 if x.dtype == torch.float32 else 5e-2
     for centred in (False, True):
-        u = x.to(wide) - x.to(wide).mean(-1, keepdim=True) * centred
-        scale = (u.pow(2).mean(-1, keepdim=True) + eps).rsqrt()
+        centred_x = x.to(wide) - x.to(wide).mean(-1, keepdim=True) * centred
+        scale = (centred_x.pow(2).mean(-1, keepdim=True) + eps).rsqrt()
         for w in ((1,) if weight is None else (weight.to(wide), 1 + weight.to(wide))):
-            if torch.allclose(u * scale * w + bias, y, rtol=near, atol=near): return scale * w, centred, bias
+            if torch.allclose(centred_x * scale * w + bias, y, rtol=near, atol=near): return scale * w, centred, bias
     raise InputError(f"{type(norm).__name__} is not a norm whose scale can be held")
 
 def back_through(
@@ -166,9 +165,10 @@ def logit_direction(
 
 # %% ../nbs/05b_routing.ipynb #c031
 def shrunk(net):
-    "What becomes of a number that is added in each layer, on its way to the last residual stream; then of one in the embedding."
+    "What becomes of a number that each layer adds, on its way to the last stream; then of one in the embedding."
     if any(b.post for b in net.blocks):
-        raise InputError(f"{type(net.prepared.model).__name__} norms its whole residual stream in each layer: no part of it reaches the end as it was")
+        raise InputError(f"{type(net.prepared.model).__name__} norms its whole residual stream in each layer: no part "
+                         "of it reaches the end as it was")
     stream = torch.tensor([b.stream for b in net.blocks] + [1.0], dtype=torch.double)
     kept = stream.flip(0).cumprod(0).flip(0).tolist()
     return kept[:-1], kept[0]
@@ -201,14 +201,15 @@ def head_contributions(
     for level, weights in enumerate(final_pattern(net, runs)):
         along, bias = into_heads(net, runs, level, direction * kept[level])
         # [run, key, kv_head, d_head]: one key/value head serves a group of heads
-        v = (runs.values if net.anatomy.latent else runs.v)[level].to(direction.dtype)
+        values = (runs.values if net.anatomy.latent else runs.v)[level].to(direction.dtype)
         weights, z = weights.to(direction.dtype), last_of(runs.z[level], runs).to(direction.dtype)
-        value = torch.einsum("rkgd,rgjd->rgjk", v, along.unflatten(1, (v.shape[2], -1))).flatten(1,
-            2) if v.shape[-1] == z.shape[-1] else None
+        value = torch.einsum("rkgd,rgjd->rgjk", values, along.unflatten(1, (values.shape[2], -1))).flatten(1,
+            2) if values.shape[-1] == z.shape[-1] else None
         own = (along * z).sum(-1)
         if value is None or not torch.allclose((weights * value).sum(-1), own, rtol=1e-2,
                 atol=1e-2 * max(1, float(own.abs().max()))):
-            raise InputError(f"what a head of {type(net.prepared.model).__name__} writes is not its weights times its values")
+            raise InputError(f"what a head of {type(net.prepared.model).__name__} writes is not its weights times its "
+                             "values")
         parts.append(weights * value); biases.append(bias)
     return torch.stack(parts), torch.stack(biases)
 
@@ -221,6 +222,7 @@ def own_parts(net, runs, direction):
         for l, b in enumerate(net.blocks)]
     return torch.stack([(m * direction).sum(-1) * k for m, k in zip(more, kept)], 1)
 
+# %% ../nbs/05b_routing.ipynb #f8c3676f
 @torch.inference_mode()
 def direct_logit_attribution(
     net:Network, # the model
@@ -323,8 +325,8 @@ def through_keys(
     change:Float[torch.Tensor, "row token d_model"],
     patched:Bool[torch.Tensor, "row token"], # which of the tokens are patched
     kind:str, # `k` or `v`
-)->tuple: # streams `[row, kv_head, token, d_model]`; the keys and the values `[row, kv_head, token, kv_head, d_head]` that they saw
-    "The residual stream after the layer where one key/value head's keys, or values, at the patched tokens have seen the change."
+)->tuple: # streams `[row, kv_head, token, d_model]`; keys and values `[row, kv_head, token, kv_head, d_head]` seen
+    "The stream after the layer where one key/value head's keys, or values, at the patched tokens saw the change."
     net, runs, found, out, new = rows.net, rows.runs, [], [], []
     pre, last = rows.of(runs.pre[level]), level == len(net.layers) - 1
     def take(keys, values): found.extend((keys, values)); raise Stop
@@ -343,7 +345,7 @@ def through_keys(
 # %% ../nbs/05b_routing.ipynb #c049
 def climb_edges(
     runs:Runs, # unpatched runs: keys and values of all tokens before the row's own
-    entries:dict, # layer → (`[row, token, d_model]`, `[row]` base run, on the processor) of the rows that enter at its door
+    entries:dict, # layer → (`[row, token, d_model]`, `[row]` base run, on the processor) of rows that enter there
     *,
     budget:int=1024, # tokens that go through a layer at once
 )->Float[torch.Tensor, "row d_model"]: # rows in the order of the layers
@@ -373,7 +375,9 @@ def receive(rows, kind, layer, change, patched, budget):
     "Last residual streams `[path, d_model]` of all later receivers of one kind, with each path's row, layer and head."
     net, runs = rows.net, rows.runs
     kept = torch.tensor(shrunk(net)[0] + [1.0], dtype=torch.double)   # the change shrinks with the stream
-    by = lambda level, some: change[some] * (kept[layer[some]] / kept[level]).to(change.dtype)[:, None, None].to(change.device)
+    def by(level, some):
+        factor = (kept[layer[some]] / kept[level]).to(change.dtype)[:, None, None]
+        return change[some] * factor.to(change.device)
     every = torch.arange(len(layer))
     if kind == "final":
         return runs.final()[rows.base] + by(-1, every)[:, -1], [(row, None, None) for row in every.tolist()]
@@ -392,7 +396,7 @@ def receive(rows, kind, layer, change, patched, budget):
 
 # %% ../nbs/05b_routing.ipynb #c052
 def follow(net, runs, pairs, who, kind, place, budget):
-    "All paths from the senders `who` to one kind of receiver at one position: rows of a table, without their numbers, and last residual streams."
+    "All paths from `who` to one kind of receiver at one position: rows of a table, and last residual streams."
     layer, head, base, source = (torch.tensor(who[c].tolist(), dtype=torch.long)
         for c in ("layer", "head", "base", "source"))
     tokens_of, lengths = [token_indices(place, p) for p in pairs], runs.lengths.cpu()[base]
@@ -410,7 +414,6 @@ def follow(net, runs, pairs, who, kind, place, budget):
             finals.append(final); paths += [(which[row], kind, place, level, h) for row, level, h in found]
     return pd.DataFrame(paths, columns=["sender", "receiver", "position", "to_layer", "to_head"]), torch.cat(finals)
 
-
 # %% ../nbs/05b_routing.ipynb #c054
 def normed(net):
     "Whether heads are normed together: no head can be given its new output alone."
@@ -421,17 +424,19 @@ def _check(net, heads, receivers):
     n_layers, n_heads = len(net.layers), net.heads
     lost = [h for h in heads if not (0 <= h[0] < n_layers and 0 <= h[1] < n_heads)]
     if lost or not heads:
-        raise InputError(f"no such sender {lost[0] if lost else heads}: name (layer, head) below ({n_layers}, {n_heads})")
+        raise InputError(f"no such sender {lost[0] if lost else heads}: name (layer, head) below ({n_layers}, "
+                         f"{n_heads})")
     odd = [r for r in receivers if r not in RECEIVERS]
     lacks = [r for r in receivers if r in ("q", "k", "v") and r not in net.anatomy.sites]
     if lacks: raise InputError(f"{type(net.prepared.model).__name__} has no {lacks[0]} of each head to receive")
     if "q" in receivers and normed(net):
-        raise InputError(f"heads of {type(net.prepared.model).__name__} are normed together: a path into one query changes them all")
+        raise InputError(f"heads of {type(net.prepared.model).__name__} are normed together: a path into one query "
+                         "changes them all")
     if odd or not receivers:
         raise InputError(f"unknown receiver {odd[0] if odd else receivers!r}: use {', '.join(RECEIVERS)}")
 
 def _paths(pairs, who, table, unpatched, patched):
-    "The table of paths: who sends, who receives, and the effect, from LD of the unpatched runs and of the patched paths."
+    "The table of paths: who sends, who receives, and the effect, from LD of unpatched runs and patched paths."
     run, other = unpatched[who.base], unpatched[who.source]
     about = pd.DataFrame([(p.battery_idx, p.category) for p in pairs],
         columns=["battery_idx", "category"]).iloc[who.pair].reset_index(drop=True)
@@ -453,7 +458,7 @@ def path_patching(
     seed:int=0, # of the draw
     runs:Runs|None=None, # of these pairs, where they are at hand
     budget:int=1024, # tokens that go through a layer at once
-)->pd.DataFrame: # `battery_idx, category, direction, sender_layer, sender_head, position, receiver, layer, head, control, ld_patched, effect`
+)->pd.DataFrame: # a row for each path, pair and direction: `sender_layer, sender_head, receiver, …, ld_patched, effect`
     "The effect of each sender along each single edge to a later receiver, and of random senders along the same edges."
     if receivers is None:
         receivers = [r for r in RECEIVERS if r == "final" or r in net.anatomy.sites and not (r == "q" and normed(net))]

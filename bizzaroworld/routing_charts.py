@@ -10,9 +10,10 @@ __all__ = ['SOURCE_COLOURS', 'name_of', 'looking', 'attention_effect', 'pattern_
 import altair as alt
 import numpy as np
 import pandas as pd
-from .charts import COLOURS, DIVERGING, TokenView, _map, attention_view, curve_chart, describe, titled
+from .charts import TokenView, _map, attention_view, curve_chart, describe
 from .inference import cluster_bootstrap
 from .schema import pick
+from .theme import COLOURS, DIVERGING, FINE, GAP, INK, interval_rule, titled
 from .words import head_name, number
 
 # %% ../nbs/10c_routing_charts.ipynb #c008
@@ -51,16 +52,16 @@ def attention_effect(
         y=alt.Y("effect:Q", title="effect of z at the final token"))
     points = base.mark_circle(size=60, opacity=.65, color=COLOURS[direction]).encode(tooltip=["name", "weight",
         "effect"])
-    labels = alt.Chart(strong).mark_text(align="left", dx=6, fontSize=11, color="#22222b").encode(x="weight:Q",
+    labels = alt.Chart(strong).mark_text(align="left", dx=6, fontSize=11, color=INK).encode(x="weight:Q",
         y="effect:Q", text="name:N")
-    zero = alt.Chart(pd.DataFrame(dict(effect=[0.]))).mark_rule(color="#77777f", strokeDash=[3, 3],
+    zero = alt.Chart(pd.DataFrame(dict(effect=[0.]))).mark_rule(color=FINE, strokeDash=[3, 3],
         strokeWidth=.7).encode(y="effect:Q")
     n = describe(attention)
     return titled(alt.layer(zero, points, labels).properties(width="container", height=280),
         "Which heads look at the entity, and which of them matter",
-        f"{n}. One point a head: mean attention weight from the final token to the entity (summed over its tokens, mean of both runs) "
-        f"and mean effect of its z at the final token (experiment 4F, {direction}); metric: logit difference; "
-        f"correlation of weight and size of effect r {'= ' if varies else 'is '}{number(r)}.")
+        f"{n}. One point a head: mean attention weight from the final token to the entity (summed over its tokens, "
+        f"mean of both runs) and mean effect of its z at the final token (experiment 4F, {direction}); metric: logit "
+        f"difference; correlation of weight and size of effect r {'= ' if varies else 'is '}{number(r)}.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c012
 def pattern_view(
@@ -72,8 +73,8 @@ def pattern_view(
     "Attention patterns of the kept heads on one clean prompt."
     rows = patterns[patterns.battery_idx == battery_idx]
     if not len(rows):
-        raise ValueError(f"nothing to draw: no attention pattern of pair {battery_idx}, "
-            f"there are those of {sorted(patterns.battery_idx.unique().tolist())}")
+        raise ValueError(f"nothing to draw: no attention pattern of pair {battery_idx}, there are those of "
+                         f"{sorted(patterns.battery_idx.unique().tolist())}")
     heads = [of for _, of in rows.groupby(["layer", "head"], sort=False)]
     weights = np.zeros((len(heads), *[int(rows["query"].max()) + 1]*2))
     for w, of in zip(weights, heads): w[of["query"], of.key] = of.weight
@@ -115,14 +116,15 @@ def attribution_bars(
         x=alt.X("contribution:Q", title="logits for the run's own answer", stack="zero"),
         tooltip=["name", "source", "contribution"])
     base = alt.Chart(total).encode(y=y)
-    rule = base.mark_rule(strokeWidth=1.5, color="#22222b").encode(x="low:Q", x2="high:Q")
-    point = base.mark_point(filled=True, size=46, color="#22222b", shape="diamond").encode(x="mean:Q",
+    rule = interval_rule(base)
+    point = base.mark_point(filled=True, size=46, color=INK, shape="diamond").encode(x="mean:Q",
         tooltip=["name", "mean", "low", "high"])
     return titled(alt.layer(bars, rule, point).properties(width="container", height=24*len(total)),
         "What the strongest heads write into the answer, and which tokens they read it from",
-        f"{describe(parts)}. Direct logit attribution at the final token, mean of both runs, sign turned on the corrupt run: "
-        "positive speaks for the run's own answer. Colour: the token read; diamond and line: total with 95 % interval. "
-        "Scales of all norms held at each run's own value; before the final soft-cap where there is one.")
+        f"{describe(parts)}. Direct logit attribution at the final token, mean of both runs, sign turned on the "
+        "corrupt run: positive speaks for the run's own answer. Colour: the token read; diamond and line: total with "
+        "95 % interval. Scales of all norms held at each run's own value; before the final soft-cap where there is "
+        "one.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c019
 def edge_name(receiver, position, layer, head):
@@ -138,8 +140,8 @@ def edges(
     "Mean effect of each edge with its 95 % interval, from the named senders and from random ones."
     table = paths[paths.direction == direction]
     if not len(table):
-        raise ValueError(f"nothing to draw: no path of direction {direction!r}; "
-            f"the table holds {', '.join(sorted(paths.direction.unique()))}")
+        raise ValueError(f"nothing to draw: no path of direction {direction!r}; the table holds "
+                         f"{', '.join(sorted(paths.direction.unique()))}")
     random = table.control.notna()
     sender = np.where(random, [f"random L{l}" for l in table.sender_layer],
         [name_of(l, h) for l, h in zip(table.sender_layer, table.sender_head)])
@@ -173,17 +175,17 @@ def path_bars(
     x = alt.X("mean:Q", title="effect along this edge")
     bars = alt.Chart(top).mark_bar(height={"band": .6}, color=COLOURS[direction], opacity=.85).encode(
         y=y, x=x, tooltip=["edge", "mean", "low", "high"])
-    rule = alt.Chart(top).mark_rule(strokeWidth=1.5, color="#22222b").encode(y=y, x="low:Q", x2="high:Q")
+    rule = interval_rule(alt.Chart(top), y=y)
     layers = [bars, rule]
     if len(null): layers += [
-        alt.Chart(null).mark_bar(height={"band": .9}, color="#77777f", opacity=.35).encode(
+        alt.Chart(null).mark_bar(height={"band": .9}, color=FINE, opacity=.35).encode(
             y=y, x="low:Q", x2="high:Q", tooltip=["edge", "mean", "low", "high"]),
-        alt.Chart(null).mark_tick(color="#77777f", thickness=2).encode(y=y, x="mean:Q")]
+        alt.Chart(null).mark_tick(color=FINE, thickness=2).encode(y=y, x="mean:Q")]
     return titled(alt.layer(*layers).properties(width="container", height=24*len(top)), "The strongest single edges",
-        f"{describe(paths)}. Path patching, {direction}: the sender's z from the other run, seen by this receiver alone, "
-        "all else frozen up to it; metric: logit difference. Line: 95 % interval; "
-        "grey: the same edge from random heads of the sender's layer, mean and interval. "
-        f"The {len(top)} largest of {int((~every.random).sum())} edges, picked and measured on the same pairs.")
+        f"{describe(paths)}. Path patching, {direction}: the sender's z from the other run, seen by this receiver "
+        "alone, all else frozen up to it; metric: logit difference. Line: 95 % interval; grey: the same edge from "
+        f"random heads of the sender's layer, mean and interval. The {len(top)} largest of "
+        f"{int((~every.random).sum())} edges, picked and measured on the same pairs.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c024
 def path_map(
@@ -204,14 +206,14 @@ def path_map(
         scale=alt.Scale(domain=[-limit, limit], domainMid=0, range=DIVERGING, interpolate="rgb"),
         legend=alt.Legend(gradientLength=180, gradientThickness=10, format=".2~f", title="mean effect",
             titleOrient="left"))
-    chart = alt.Chart(table).mark_rect(stroke="#f4f4f7", strokeWidth=.5).encode(
+    chart = alt.Chart(table).mark_rect(stroke=GAP, strokeWidth=.5).encode(
         x=alt.X("to:N", sort=keep, title="receiver", axis=alt.Axis(labelAngle=-40, labelLimit=180)),
         y=alt.Y("sender:N", sort=names, title="sender"),
         color=colour, tooltip=["sender", "to", "mean", "low", "high"])
     return titled(chart.properties(width="container", height=max(90, 24*len(names))), "Which heads tell which heads",
         f"{describe(paths)}. Mean effect along one edge from a head (down) to a later head's query, key or value "
-        f"(across, strongest first), {direction}; metric: logit difference; white is exactly zero; "
-        "empty: the receiver does not come later. Bottom rows: random heads of the same layers.")
+        f"(across, strongest first), {direction}; metric: logit difference; white is exactly zero; empty: the "
+        "receiver does not come later. Bottom rows: random heads of the same layers.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c027
 def knockout_curves(
@@ -225,8 +227,8 @@ def knockout_curves(
         "denoising": "corrupt run"}).fillna(table.direction))
     return curve_chart(table, colour="window", facet="direction", pairs=False,
         title="The final token cannot see the entity",
-        caption="attention from the final token to the entity knocked out in a window of layers centred on the layer shown; "
-            "colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
+        caption="attention from the final token to the entity knocked out in a window of layers centred on the layer "
+        "shown; colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
 
 # %% ../nbs/10c_routing_charts.ipynb #c030
 def route_maps(
@@ -244,5 +246,5 @@ def route_maps(
     chart = _map(table.assign(head=table["head"].astype(int), part=table.site.map(name)),
         "head", heads, "part", "head").resolve_scale(y="independent")
     return titled(chart, "What each head looks for, is found by, and reads",
-        f"{describe(table)}. Mean effect of one head's query at the final token, "
-        f"and of one key/value head's key or value at the entity, {direction}; metric: logit difference; white is exactly zero.")
+        f"{describe(table)}. Mean effect of one head's query at the final token, and of one key/value head's key or "
+        f"value at the entity, {direction}; metric: logit difference; white is exactly zero.")

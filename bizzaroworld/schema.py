@@ -6,7 +6,8 @@
 __all__ = ['RESIDUAL', 'MAPPED', 'OF_HEADS', 'DIRECTIONS', 'CONTROLS', 'REAL', 'EXPERIMENTS', 'EVERY_PAIR', 'KIND_DTYPES',
            'PATCHES', 'TRIAGE', 'BATTERY', 'DROPPED', 'NOTES', 'SELECTION', 'CANDIDATES', 'PATTERNS', 'ATTENTION',
            'ATTRIBUTION', 'PATHS', 'CIRCUIT', 'LENS', 'TABLES', 'TEXT', 'Experiment', 'Control', 'experiment_of',
-           'experiments_table', 'Column', 'columns_table', 'names', 'empty_table', 'check_columns', 'pick', 'by_hand']
+           'experiments_table', 'Column', 'columns_table', 'names', 'empty_table', 'check_columns', 'pick', 'by_hand',
+           'handed_over']
 
 # %% ../nbs/00_schema.ipynb #83a54075
 from collections.abc import Iterable
@@ -90,7 +91,8 @@ def experiment_of(
     raise InputError(f"unknown experiment {name!r}: use one of {', '.join(among)}")
 
 # %% ../nbs/00_schema.ipynb #9f6c0de3
-_SPOKEN = {"z": "each head's `z`", "q": "each head's `q`", "k": "each key/value head's `k`", "v": "each key/value head's `v`",
+_SPOKEN = {"z": "each head's `z`", "q": "each head's `q`", "k": "each key/value head's `k`",
+    "v": "each key/value head's `v`",
     "knockout": "attention from the final token"}
 
 def _where(e):
@@ -205,7 +207,8 @@ relation text: of the facts
 clean_subject text: the clean prompt's entity
 corrupt_subject text: the corrupt prompt's entity
 known yes: whether both facts are known
-""" + "".join(f"{c.name} {c.kind} {c.unit}: {c.meaning}\n" for c in TRIAGE if c.name.startswith(("ld_", "total", "p_", "rank_"))))
+""" + "".join(f"{c.name} {c.kind} {c.unit}: "
+              f"{c.meaning}\n" for c in TRIAGE if c.name.startswith(("ld_", "total", "p_", "rank_"))))
 
 # %% ../nbs/00_schema.ipynb #t102
 _ABOUT = """
@@ -213,16 +216,20 @@ model text: the model's name
 battery_idx whole: row of the pair in the battery, counted from 0
 category text: the pair's category
 """
+
 _HEAD = "layer whole: counted from 0\nhead whole: counted from 0\n"
+
 PATTERNS = _columns(_ABOUT + _HEAD + """
 query whole: token that looks, counted from 0
 key whole: token that is looked at
 weight number: attention weight in the clean run
 """)
+
 ATTENTION = _columns(_ABOUT + _HEAD + """
 run text: `clean` or `corrupt`
 weight number: attention of the final token to the entity's tokens, summed
 """)
+
 ATTRIBUTION = _columns(_ABOUT + """
 run text: `clean` or `corrupt`
 component text: `head`, `mlp`, `embedding` or another part whose output is added to the stream
@@ -231,6 +238,8 @@ head whole?: counted from 0
 source text?: part of the prompt that the head read from
 contribution number logits: to LD
 """)
+
+# %% ../nbs/00_schema.ipynb #714485aa
 PATHS = _columns(_ABOUT + """
 direction text: `noising` or `denoising`
 sender_layer whole: of the head that sends
@@ -243,6 +252,7 @@ control text?: the control's name; empty for a real path
 ld_patched number logits: LD of the patched run
 effect number: delta as a share of the whole difference between the two runs
 """)
+
 CIRCUIT = _columns(_ABOUT + """
 direction text: `noising` or `denoising`
 ranking text: what the components were ranked by, or `random`
@@ -253,6 +263,8 @@ ld number logits: LD with these components kept
 ld_full number logits: LD with all of them
 ld_empty number logits: LD with none
 """)
+
+# %% ../nbs/00_schema.ipynb #5e43df7d
 LENS = _columns(_ABOUT + """
 run text: `clean` or `corrupt`
 position text: `entity_last` or `final`
@@ -265,7 +277,7 @@ rank whole?: of the clean target there, from 1
 TABLES = {"triage.csv": TRIAGE, "patches.parquet": PATCHES, "battery.csv": BATTERY, "dropped.csv": DROPPED,
     "notes.csv": NOTES,
           "selection.csv": SELECTION, "candidates.csv": CANDIDATES, "patterns.parquet": PATTERNS,
-              "attention.parquet": ATTENTION,
+    "attention.parquet": ATTENTION,
           "attribution.parquet": ATTRIBUTION, "paths.parquet": PATHS, "circuit.parquet": CIRCUIT, "lens.parquet": LENS}
 TEXT = frozenset(c.name for columns in TABLES.values() for c in columns if c.kind == "text")   # text in every file
 
@@ -336,6 +348,7 @@ def _cells(experiment, n_layers, n_heads):
                 for head in range(n_heads) if site in OF_HEADS else (None,):
                     yield site, position, layer, head, window
 
+# %% ../nbs/00_schema.ipynb #6a1196f2
 def by_hand(
     effect, # function of a row (a dict of what is known of it) to its effect; or a number for all
     *,
@@ -354,14 +367,14 @@ def by_hand(
             for i, category in enumerate(categories):
                 for site, position, layer, head, window in _cells(e, n_layers, n_heads):
                     about = dict(model=model, battery_idx=i, category=category, direction=direction, experiment=e.id,
-                        site=site,
-                                 layer=layer, head=head, position=position, token_index=1, window=window,
-                                     control=control)
+                        site=site, layer=layer, head=head, position=position, token_index=1, window=window,
+                        control=control)
                     rows.append(about | _moved(about, effect, swings[i]))
     found = pd.DataFrame(rows, columns=[c.name for c in PATCHES])
     return found.astype({c.name: KIND_DTYPES[c.kind] for c in PATCHES if c.kind == "whole"}
         | {"control": "string", "top1": "boolean"})
 
+# %% ../nbs/00_schema.ipynb #e26a79fa
 def _moved(about, effect, swing):
     "The numbers of one row; the clean target's probability falls with LD."
     share = float(effect(about) if callable(effect) else effect)
@@ -370,5 +383,20 @@ def _moved(about, effect, swing):
     patched = start + way * share
     chance = 1 / (1 + np.exp(-patched))
     return dict(ld_clean=clean, ld_corrupt=corrupt, ld_patched=patched, delta=way * share, effect=share,
-        log_probability=np.log(chance),
-                probability=chance, kl_divergence=5 * share**2, rank=1 if patched > 0 else 9, top1=patched > 0)
+        log_probability=np.log(chance), probability=chance, kl_divergence=5 * share**2, rank=1 if patched > 0 else 9,
+        top1=patched > 0)
+
+# %% ../nbs/00_schema.ipynb #h001
+def handed_over(
+    layer:int=1, # the last at which the entity carries the answer
+    *,
+    head=None, # `(layer, head)` that brings it to the final token; the second of the next layer if not given
+    share:float=.6, # of the effect that this head moves
+): # a function of a row to its effect, as for `by_hand`
+    "An effect by hand: what the entity carries up to a layer, the final token carries behind it."
+    carrier = (*(head or (layer + 1, 1)), "final")
+    def effect(row):
+        if row["site"] == "z": return share * ((row["layer"], row["head"], row["position"]) == carrier)
+        if not row["site"].startswith("resid"): return .1
+        return float((row["layer"] > layer) == (row["position"] == "final"))
+    return effect

@@ -79,5 +79,6 @@ def select(
 )->pd.DataFrame: # the rows that stay
     "The pairs of selection A, B or C."
     if selection not in SELECTIONS:
-        raise InputError(f"unknown selection {selection!r}: use A ({SELECTIONS['A']}), B ({SELECTIONS['B']}) or C ({SELECTIONS['C']})")
+        raise InputError(f"unknown selection {selection!r}: use A ({SELECTIONS['A']}), B ({SELECTIONS['B']}) or C "
+                         f"({SELECTIONS['C']})")
     return {"A": table.head(15), "B": table.drop_duplicates("category"), "C": table}[selection].reset_index(drop=True)

@@ -10,7 +10,7 @@ __all__ = ['EXPERTS', 'WINDOWS', 'LOCAL', 'PART', 'PICTURED', 'PARTS', 'SENDERS'
 
 # %% ../nbs/06b_study.ipynb #c002
 import ast, contextlib, hashlib, json, re, sys, time
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
@@ -19,9 +19,10 @@ from .schema import CONTROLS, EVERY_PAIR, EXPERIMENTS, NOTES, experiment_of, nam
 from .facts import InputError
 from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
 from .machine import forget_peak, git_commit, peak_memory, versions
-from .models import token_texts
+from .tokens import token_texts
 from .selection import select
-from .engine import Network, in_blocks
+from .engine import in_blocks
+from .network import Network
 from .patching import DIRECTIONS
 from . import circuit, lens, routing
 from .knowledge import Chosen, choose_battery, triage
@@ -54,9 +55,9 @@ def code_sha256():
 def settings_of(model, battery_table, source, selection, seed, quick, experiments):
     "All that can change the numbers of a study."
     content = Path(source).read_bytes() if Path(source).is_file() else battery_table.to_csv(index=False).encode()
-    p = next(model.original_model.parameters())
-    return dict(model=model.study_name, revision=str(model.revision), dtype=str(p.dtype).removeprefix("torch."),
-        device=p.device.type,
+    weight = next(model.original_model.parameters())
+    return dict(model=model.study_name, revision=str(model.revision), dtype=str(weight.dtype).removeprefix("torch."),
+        device=weight.device.type,
                 bos=bool(model.tokenizer.wants_bos), chat=bool(getattr(model.tokenizer, "chat", False)),
                 battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick,
                 experiments=list(experiments), package=__version__, code_sha256=code_sha256())
@@ -185,8 +186,29 @@ def strongest(patches, count=SENDERS):
     means = pick(patches, "4F", direction="noising").groupby(["layer",
         "head"]).effect.mean().abs().dropna().nlargest(count)
     if not len(means):
-        raise InputError("no pair has a difference between its runs, so no head is the strongest: give pairs whose LD differs")
+        raise InputError("no pair has a difference between its runs, so no head is the strongest: give pairs whose "
+                         "LD differs")
     return [(int(l), int(h)) for l, h in means.index]
+
+# %% ../nbs/06b_study.ipynb #c020j
+def _jobs(name, net, pairs, one_per_category, patches, blocks, seed):
+    "How each table is made, by its name."
+    parts, drawn = blocks(pairs), [p for p in one_per_category if p.n_tokens <= PICTURED][:PICTURES]
+    runs = lru_cache(1)(lambda i: routing.pair_runs(net, parts[i]))   # where a table needs them
+    def each(table, **options): return pd.concat([table(net, some, runs=runs(i), **options)
+            for i, some in enumerate(parts)], ignore_index=True)
+    def circuits(direction):
+        return circuit.circuit(net, pairs, name=name, patches=patches, direction=direction, seed=seed,
+            random=RANDOM_RANKINGS,
+            runs=runs(0) if len(parts) == 1 else None)
+    return dict(
+        patterns=lambda: routing.head_patterns(net, drawn, strongest(patches)),
+        attention=lambda: each(routing.attention_to_entity),
+        attribution=lambda: each(routing.direct_logit_attribution),
+        paths=lambda: pd.concat([routing.path_patching(net, some, strongest(patches), seed=seed)
+            for some in blocks(one_per_category)], ignore_index=True),
+        circuit=lambda: pd.concat([circuits(d) for d in DIRECTIONS], ignore_index=True),
+        lens=lambda: each(lens.lens, name=name))
 
 # %% ../nbs/06b_study.ipynb #c020
 def other_tables(
@@ -200,23 +222,7 @@ def other_tables(
 )->tuple: # tables by name, and reasons for those that are left out
     "Attention, attribution, paths, circuits and lens."
     blocks = lambda some: [[some[i] for i in block] for block in in_blocks(net, some)]   # as many as are kept at once
-    parts, drawn = blocks(pairs), [p for p in one_per_category if p.n_tokens <= PICTURED][:PICTURES]
-    runs = lru_cache(1)(lambda i: routing.pair_runs(net, parts[i]))   # where a table needs them
-    def each(table, **options): return pd.concat([table(net, some, runs=runs(i), **options)
-            for i, some in enumerate(parts)], ignore_index=True)
-    def circuits(direction):
-        return circuit.circuit(net, pairs, name=name, patches=patches, direction=direction, seed=seed,
-            random=RANDOM_RANKINGS,
-            runs=runs(0) if len(parts) == 1 else None)
-    jobs = dict(
-        patterns=lambda: routing.head_patterns(net, drawn, strongest(patches)),
-        attention=lambda: each(routing.attention_to_entity),
-        attribution=lambda: each(routing.direct_logit_attribution),
-        paths=lambda: pd.concat([routing.path_patching(net, some, strongest(patches), seed=seed)
-            for some in blocks(one_per_category)], ignore_index=True),
-        circuit=lambda: pd.concat([circuits(d) for d in DIRECTIONS], ignore_index=True),
-        lens=lambda: each(lens.lens, name=name))
-    found, left_out = {}, {}
+    jobs, found, left_out = _jobs(name, net, pairs, one_per_category, patches, blocks, seed), {}, {}
     for table in tables:
         try: found[table] = jobs[table]()
         except InputError as e: left_out[table] = str(e)
@@ -226,7 +232,7 @@ def other_tables(
 
 # %% ../nbs/06b_study.ipynb #c022
 def with_tokens(triage, battery, tokenizer):
-    "The triage with each clean prompt's tokens as a JSON list, so that a page can show them where the tokenizer is not at hand."
+    "The triage with each clean prompt's tokens as a JSON list, for pages that have no tokenizer at hand."
     text = {p.battery_idx: json.dumps(token_texts(tokenizer, p.clean_tokens), ensure_ascii=False)
         for p in battery.pairs}
     return triage.assign(clean_tokens=triage.battery_idx.map(text))
@@ -250,7 +256,8 @@ def check_replaced(out, settings, source):
     if [e for e in there["experiments"] if e not in asked["experiments"]]: differs.append("experiments")
     other = [f"{k} {there.get(k)} there, {asked[k]} here" for k in differs]
     if other:
-        raise InputError(f"{out} holds a finished study of other settings ({'; '.join(other)}): name another folder with --out, or delete it")
+        raise InputError(f"{out} holds a finished study of other settings ({'; '.join(other)}): name another folder "
+                         "with --out, or delete it")
 
 # %% ../nbs/06b_study.ipynb #c024
 def _work(model, net, chosen, out, settings, progress, began):
@@ -294,7 +301,7 @@ def save_study(
         **{f"{t}.parquet": done.tables.get(t) for t in BESIDE}}
     written = {}
     for name, table in {"battery.csv":
-        done.battery, "dropped.csv": chosen.battery.dropped, "notes.csv": done.notes, **optional,
+            done.battery, "dropped.csv": chosen.battery.dropped, "notes.csv": done.notes, **optional,
                         "triage.csv": done.triage, "patches.parquet": done.patches}.items():
         if table is not None: written[name] = write_table(out/name, table)
         else: (out/name).unlink(missing_ok=True)
@@ -309,7 +316,7 @@ def study(
     selection:str="C", # one of `SELECTIONS`
     source:str="default", # how the battery is called in `run.json`
     seed:int=0, # of everything that draws
-    quick:bool=False, # the six experiments and LD alone, and the pictures of attention: no controls, maps, routes, circuits
+    quick:bool=False, # the six experiments, LD and the pictures of attention alone: no controls, maps, routes, circuits
     experiments=EVERY_PAIR, # which of the six; fewer than all are quick
     progress=None, # called with the share done
 )->Study:

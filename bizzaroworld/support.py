@@ -14,10 +14,10 @@ import pandas as pd
 from . import claims, inference, legacy, phases
 from .concentration import concentration
 from .facts import InputError
-from .findings import Reading, mean_over_pairs, strongest_head
+from .findings import mean_over_pairs, strongest_head
 from .schema import CONTROLS, pick
-from .words import (count_of, ends, finding, head_name, letters, number, percent, signed, verdict_badge,
-    with_ends, with_interval)
+from bizzaroworld.words import (count_of, finding, head_name, letters, number, percent, verdict_badge, with_ends,
+    with_interval)
 
 # %% ../nbs/09b_support.ipynb #6caa3a23
 def phases_shown(read):
@@ -26,7 +26,7 @@ def phases_shown(read):
     rows = [{"direction": r.direction, "phase": r.phase, "layers": f"{r.first}–{r.last}" if r.layers > 0 else "none",
              "first, 95 %": between(r.first_low, r.first_high), "last, 95 %": between(r.last_low, r.last_high),
              "relative depth": f"{r.first_depth:.2f}–{r.last_depth:.2f}" if r.layers > 0 else "–"}
-                 for r in read.bounds.itertuples()]
+        for r in read.bounds.itertuples()]
     return finding(pd.DataFrame(rows))
 
 # %% ../nbs/09b_support.ipynb #c81d7050
@@ -35,7 +35,8 @@ def threshold_matters(read, thresholds=(.1, .2, .5)):
     sweep = phases.threshold_sweep(read.real, thresholds=thresholds)
     wide = sweep.pivot_table(index=["direction", "quantity"], columns="threshold", values="median")
     most = (wide.max(axis=1) - wide.min(axis=1)).max()
-    return finding(f"""Between thresholds of 0.1, 0.2 and 0.5 the median release or arrival moves by at most {most:g} layers of {read.n_layers}.""",
+    return finding(f"""Between thresholds of 0.1, 0.2 and 0.5 the median release or arrival moves by at most {most:g}
+        layers of {read.n_layers}.""",
         wide.rename(columns=str).rename_axis(columns=None).reset_index(), digits=1, most=most)
 
 def choices_matter(read):
@@ -46,7 +47,7 @@ def choices_matter(read):
     said = "; ".join(f"{v:.2f} of the depth {how(choice)}" for choice, v in most.items())
     return finding(moved[["choice", "variant", "n", "release", "arrival"]],
         f"In noising the largest difference is {said}. One layer is {1 / max(read.n_layers - 1, 1):.2f}.",
-            **most.to_dict())
+        **most.to_dict())
 
 # %% ../nbs/09b_support.ipynb #5390bdf6
 def directions_differ(read):
@@ -62,12 +63,10 @@ def directions_differ(read):
     at = {where: mean_over_pairs(pick(both, position=where), "gap", "+.3f") for where in ("entity", "final")}
     return finding(f"""The mean effects of the two directions differ most at the {position} position in layer {layer}:
         {mean_over_pairs(there, "noising")} in noising, {mean_over_pairs(there, "denoising")} in denoising; pair by
-        pair the difference is
-        {with_interval(gap)}. {none}Averaged over layers it is {at["entity"]} at the entity and {at["final"]} at the
-        final token. Positive: more is
-        necessary than is sufficient, as where several places work together; negative: one place alone can bring the
-        answer, and others stand in for it
-        when it is broken.""", position=position, layer=int(layer), gap=float(gap.estimate))
+        pair the difference is {with_interval(gap)}. {none}Averaged over layers it is {at["entity"]} at the entity and
+        {at["final"]} at the final token. Positive: more is necessary than is sufficient, as where several places work
+        together; negative: one place alone can bring the answer, and others stand in for it when it is broken.""",
+        position=position, layer=int(layer), gap=float(gap.estimate))
 
 # %% ../nbs/09b_support.ipynb #b94dc9e2
 def windows(read):
@@ -82,10 +81,9 @@ def windows(read):
         layers = mine.groupby(["window", "layer"]).effect.mean().groupby("window").idxmax()
         return ", ".join(f"{mean_over_pairs(pick(mine, window=w, layer=l))} for windows of {w}" for w, l in layers)
     return finding(f"""{pairs} pairs, so the 95 % intervals are wide. The largest mean effect at each pair's strongest
-        token:
-        `attn_out` {widest("attn_out")}; `mlp_out` {widest("mlp_out")}. A window says that its layers together suffice;
-        it does not say which.
-        In the tokens before the entity both runs are the same, so there is nothing to patch.""", pairs=pairs)
+        token: `attn_out` {widest("attn_out")}; `mlp_out` {widest("mlp_out")}. A window says that its layers together
+        suffice; it does not say which. In the tokens before the entity both runs are the same, so there is nothing to
+        patch.""", pairs=pairs)
 
 def mapped_pairs(read, count=2):
     "The pairs whose every token was patched, with what a picture of them needs."
@@ -104,19 +102,20 @@ def one_head_or_many(read):
     beside = beside[beside["head"] != entity["head"]]
     others = f"; the other heads of its layer {mean_over_pairs(beside, style='.3f')} on average" if len(beside) else ""
     stand = {e: int(read.heads(e).passes.sum()) for e in ("4", "4F")}
-    at_entity = f"{head_name(entity.layer, entity['head'])}) moves {with_ends(entity['mean'], entity.low, entity.high, '.3f')}"
+    at_entity = (f"{head_name(entity.layer, entity['head'])}) moves "
+                 f"{with_ends(entity['mean'], entity.low, entity.high, '.3f')}")
     five = with_ends(spread["five_share"], spread["five_share_low"], spread["five_share_high"], ".0%")
     return finding(f"""In noising, the strongest head at the entity ({at_entity} of the difference{others}, the
-        strongest at the final
-        token ({head}) {moves}. After correction for {len(read.heads("4F"))} looks, {stand["4"]} heads stand at the
-        entity and {stand["4F"]} at the final token. The five strongest of the final token hold {five} of the summed
-        absolute effect of all heads;
-        with the heads shuffled within each pair, five would by chance hold up to {percent(spread["five_null"])}.""",
+        strongest at the final token ({head}) {moves}. After correction for {len(read.heads("4F"))} looks, {stand["4"]}
+        heads stand at the entity and {stand["4F"]} at the final token. The five strongest of the final token hold
+        {five} of the summed absolute effect of all heads; with the heads shuffled within each pair, five would by
+        chance hold up to {percent(spread["five_null"])}.""",
         **stand)
 
 def picked_again(read):
     "The strongest heads of one half of the categories, on the other half."
-    said = "Heads that are named because they look strong can look stronger than they are. Picked on one half of the categories and measured again on the other half:"
+    said = ("Heads that are named because they look strong can look stronger than they are. Picked on one half of "
+            "the categories and measured again on the other half:")
     try: again = inference.held_out(read.real, experiment="4F")
     except InputError as e: return finding(said, f"Not possible here: {letters(e)}.")
     smaller = int((again.held_out.abs() < again.picked.abs()).sum())
@@ -136,10 +135,10 @@ def serves_every_kind(read):
     forest, (head, _) = categories_of_head(read), strongest_head(read)
     each, total = forest[:-1].sort_values("mean"), forest.iloc[-1]
     least, most = each.iloc[0], each.iloc[-1]
-    return finding(f"""Does the strongest head serve every kind of fact? {head} moves most in *{letters(most.category)}*
-        ({number(most["mean"])} of the difference) and least in *{letters(least.category)}* ({number(least["mean"])});
-        over all pairs it is
-        {with_ends(total["mean"], total.low, total.high)}.""", most=most["mean"], least=least["mean"],
+    return finding(f"""Does the strongest head serve every kind of fact? {head} moves most in
+        *{letters(most.category)}* ({number(most["mean"])} of the difference) and least in *{letters(least.category)}*
+        ({number(least["mean"])}); over all pairs it is {with_ends(total["mean"], total.low, total.high)}.""",
+        most=most["mean"], least=least["mean"],
         total=total["mean"])
 
 # %% ../nbs/09b_support.ipynb #c03e163f
@@ -159,21 +158,23 @@ def both_definitions(read):
                      "pairs that never reach it": int(never)})
     return finding(pd.DataFrame(rows), _with_swing(read, pairs))
 
+# %% ../nbs/09b_support.ipynb #5500fb6d
 def _with_swing(read, pairs):
     "Whether the layers of the two definitions go with TotalSwing, as a sentence."
     def r(layers):
         both = np.stack([layers.astype(float), pairs.total_swing], 1)
         return inference.cluster_bootstrap(both, pairs.category.to_numpy(), statistic=inference.correlation)
     late = pairs.release_legacy.astype(float) - pairs.release
-    later = f"is later than ours by {late.median():g} layers in the median pair" if late.notna().any() else "is never reached"
+    later = "is never reached"
+    if late.notna().any(): later = f"is later than ours by {late.median():g} layers in the median pair"
     old = pairs.release_legacy.astype(float).fillna(read.n_layers)
     grows = r(old - pairs.release)
-    holds = "that interval leaves out 0" if grows.low > 0 or grows.high < 0 else "that interval holds 0, so it is not shown here"
+    holds = "that interval leaves out 0" if grows.low > 0 or grows.high < 0 else ("that interval holds 0, so it is "
+                                                                                  "not shown here")
     return f"""The legacy release {later}. A threshold in logits may measure how firmly a fact is known along with
-        where it is carried: the legacy
-        release correlates with TotalSwing at r = {with_interval(r(old))}, ours at {with_interval(r(pairs.release))},
-        and how much later the legacy one
-        is at {with_interval(grows)} ({holds}; a pair that is never released counts as layer {read.n_layers})."""
+        where it is carried: the legacy release correlates with TotalSwing at r = {with_interval(r(old))}, ours at
+        {with_interval(r(pairs.release))}, and how much later the legacy one is at {with_interval(grows)} ({holds}; a
+        pair that is never released counts as layer {read.n_layers})."""
 
 # %% ../nbs/09b_support.ipynb #d48032d1
 def beside_published(read):
@@ -188,13 +189,12 @@ def beside_published(read):
     go = beside.set_index("quantity").loc["release"]
     alike = pd.notna(go.control) and abs(go.legacy - go.control) < .5 / read.n_layers
     return finding("""On relative depth, with 95 % intervals: the public study's definition on this model, ours, the
-        public study's definition under a
-        control that carries no fact (a random direction of the same length), and the published numbers.""", shown,
+        public study's definition under a control that carries no fact (a random direction of the same length), and the
+        published numbers.""", shown,
         """Written with a random direction instead of the other run's activation, the entity is let go at the same
-        depth in the median pair. So this
-        layer says until where the entity's tokens are read, whatever stands there; that they carry *the fact* is said
-        by the effect before it, beside
-        its controls.""" if alike else "", alike=bool(alike))
+        depth in the median pair. So this layer says until where the entity's tokens are read, whatever stands there;
+        that they carry *the fact* is said by the effect before it, beside its controls.""" if alike else "",
+        alike=bool(alike))
 
 # %% ../nbs/09b_support.ipynb #28178155
 def claims_table(judged):
@@ -214,7 +214,8 @@ def claims_beside(read):
     from IPython.display import HTML
     judged = claims.verdicts([read.study])
     judged = judged[judged.id != "P17"]      # that one is about several models: see the front page
-    said = f"Of the {len(judged)} published claims and numbers about single models, {claims.verdicts_counted(judged.verdict)}."
+    said = (f"Of the {len(judged)} published claims and numbers about single models, "
+            f"{claims.verdicts_counted(judged.verdict)}.")
     return finding(said, HTML(claims_table(judged)), claims=len(judged))
 
 # %% ../nbs/09b_support.ipynb #4c4b2ccb
@@ -228,16 +229,15 @@ def less_controls(read, less):
         "pairs": r.n,
         "difference (95 %)": with_ends(r.difference, r.low, r.high), "d_z (95 %)": size(r)} for r in most.itertuples()])
     return finding(shown, """Strongest layer of experiments 1 and 3 against each control, noising; d_z is the mean
-        difference in units of its standard
-        deviation over pairs, with its 95 % interval.""", _power(read, int(less.n.max())))
+        difference in units of its standard deviation over pairs, with its 95 % interval.""",
+        _power(read, int(less.n.max())))
 
 def _power(read, n):
     "What so many pairs could have found."
     if n < 2: return "One pair has these controls, which is too few for a test."
     return f"""{n} pairs, one of each category: a test on so few categories finds a difference of
-        {inference.detectable(n):.2f} standard deviations
-        four times in five; all {len(read.triage)} pairs, were they independent, one of
-        {inference.detectable(len(read.triage)):.2f}."""
+        {inference.detectable(n):.2f} standard deviations four times in five; all {len(read.triage)} pairs, were they
+        independent, one of {inference.detectable(len(read.triage)):.2f}."""
 
 # %% ../nbs/09b_support.ipynb #f09b06ee
 def limits(read):
@@ -245,8 +245,8 @@ def limits(read):
     kinds = read.triage.category.nunique()
     detects = "detects" if kinds == 1 else "detect"
     return finding(f"""- **What was asked.** {count_of(len(read.triage), "pair")} of {count_of(kinds, "kind")} of short
-        English statements that
-        {read.called} completes well. Facts that it knows less firmly, or says in other words, may travel otherwise.""",
+        English statements that {read.called} completes well. Facts that it knows less firmly, or says in other words,
+        may travel otherwise.""",
         f"""- **Power.** {count_of(kinds, "category").capitalize()}, the unit that is resampled, {detects} an effect of
         {inference.detectable(max(kinds, 2)):.2f} standard deviations or more at 80 %; smaller ones may be there and
         unseen.""")

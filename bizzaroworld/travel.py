@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 from . import charts, evidence_charts, faithfulness, inference, routing_charts
 from .audit import lacks_of
-from .findings import Reading, mean_over_pairs, strongest_head
+from .findings import mean_over_pairs, strongest_head
 from .schema import DIRECTIONS, pick
-from .words import count_of, ends, finding, head_name, letters, number, percent, signed, with_ends, with_interval
+from .words import count_of, finding, head_name, letters, number, percent, signed, with_ends, with_interval
 
 # %% ../nbs/10f_travel.ipynb #55148293
 def left_out(
@@ -38,8 +38,8 @@ def section(
 def quick_note(read):
     "What a quick study leaves out."
     return finding("""This study was a quick one (`--quick`). What the six experiments say of single heads stands here,
-        and what the strongest of
-        them look at is at the end; the sections between need the whole study.""" if read.run.get("quick") else "")
+        and what the strongest of them look at is at the end; the sections between need the whole study."""
+        if read.run.get("quick") else "")
 
 # %% ../nbs/10f_travel.ipynb #t601
 def attention_picture(read): return routing_charts.attention_effect(read.study.tables["attention"], read.real)
@@ -64,7 +64,8 @@ def lens_picture(read): return evidence_charts.lens_chart(read.study.tables["len
 def one_head(read):
     "What the strongest head at the last word moves by itself."
     head, moves = strongest_head(read, ".2f")
-    return f"- **One head or many.** At the last word, head {head} moves {moves} of the difference by itself (noising, 95 % intervals)."
+    return (f"- **One head or many.** At the last word, head {head} moves {moves} of the difference by itself "
+            "(noising, 95 % intervals).")
 
 def knocked_out(read, window, control=None, value="effect"):
     "The layer where a knock-out of so many layers loses most, and what is lost there."
@@ -80,10 +81,10 @@ def the_road(read):
     (layer, real), (_, wrong) = knocked_out(read, window), knocked_out(read, window, "wrong_position")
     low, high = max(0, layer - window // 2), min(read.n_layers - 1, layer + window // 2)
     return f"""- **The road.** When the last word is kept from looking at the entity in layers {low} to {high},
-        {with_interval(real)} of the
-        answer's difference is lost at the strongest place; kept from looking at another word in the same layers it
-        loses {with_interval(wrong)}."""
+        {with_interval(real)} of the answer's difference is lost at the strongest place; kept from looking at another
+        word in the same layers it loses {with_interval(wrong)}."""
 
+# %% ../nbs/10f_travel.ipynb #0bc1738c
 def few_parts(read):
     "How much of the answer the best tenth and fifth of heads and MLPs keep."
     if "circuit" not in read.study.tables: return ""
@@ -91,19 +92,18 @@ def few_parts(read):
     kept = lambda ranking, share, direction="noising": with_interval(faithfulness.over_pairs_at(table, ranking, share,
         direction))
     enough = faithfulness.enough(table)
-    said = f"Nine tenths are kept from the best {percent(enough)} on" if enough is not None else "No circuit keeps nine tenths for good"
+    said = "No circuit keeps nine tenths for good"
+    if enough is not None: said = f"Nine tenths are kept from the best {percent(enough)} on"
     return f"""- **How few parts are enough.** Ranked on one half of the categories and tested on the other, the best
-        tenth of heads and MLPs keeps
-        {kept("measured", .1)} of the answer, the best fifth {kept("measured", .2)}; a fifth drawn at random keeps
-        {kept("random", .2)}.
-        {said} (noising). The other way round, where the corrupt run keeps its best fifth and all else comes from the
-        clean run,
-        {kept("measured", .2, "denoising")} of the corrupt run's answer is kept (at random
-        {kept("random", .2, "denoising")})."""
+        tenth of heads and MLPs keeps {kept("measured", .1)} of the answer, the best fifth {kept("measured", .2)}; a
+        fifth drawn at random keeps {kept("random", .2)}. {said} (noising). The other way round, where the corrupt run
+        keeps its best fifth and all else comes from the clean run, {kept("measured", .2, "denoising")} of the corrupt
+        run's answer is kept (at random {kept("random", .2, "denoising")})."""
 
 def in_plain_words(read):
     "One head, the road, and a circuit, each in a sentence."
-    few = "Experiments 6 and 7 and the edges use the strongest pair of some categories, and the intervals say how much that leaves open."
+    few = ("Experiments 6 and 7 and the edges use the strongest pair of some categories, and the intervals say how "
+           "much that leaves open.")
     return finding(one_head(read), the_road(read), few_parts(read),
         f"All of it is measured on {read.called}. {few if len(pick(read.patches, '6')) else ''}")
 
@@ -117,12 +117,10 @@ def hardest_looking(read):
     moves = lambda h: mean_over_pairs(pick(read.real, "4F", direction="noising", layer=h.layer, head=h["head"]))
     ten = set(look.nlargest(10, "weight").name) & set(look.loc[look.effect.abs().nlargest(10).index].name)
     return finding(f"""The head that looks hardest at the entity is {seen["name"]}, with weight {weight(seen)}; it
-        moves {moves(seen)} of the
-        difference. The head that moves most is {strong["name"]}: {moves(strong)}, weight {weight(strong)}. All heads
-        together have a mean weight of
-        {look.weight.mean():.2f} and a mean effect of {number(look.effect.mean(), ".3f")}. Of the ten heads that look
-        hardest, {len(ten)} are among
-        the ten that move most.""", both=len(ten))
+        moves {moves(seen)} of the difference. The head that moves most is {strong["name"]}: {moves(strong)}, weight
+        {weight(strong)}. All heads together have a mean weight of {look.weight.mean():.2f} and a mean effect of
+        {number(look.effect.mean(), ".3f")}. Of the ten heads that look hardest, {len(ten)} are among the ten that move
+        most.""", both=len(ten))
 
 # %% ../nbs/10f_travel.ipynb #d9f30c17
 def strongest_of_each(read):
@@ -137,7 +135,8 @@ def strongest_of_each(read):
     said = "; ".join(f"{words[site]} {name} {with_interval(moves)}" for site, (name, moves) in best.items())
     size = {site: abs(moves.estimate) for site, (_, moves) in best.items()}
     values = len(best) == 3 and size["v"] > 2 * max(size["q"], size["k"])
-    read_else = " Values outweigh queries and keys: the heads look at the same place in both runs and read something else there."
+    read_else = (" Values outweigh queries and keys: the heads look at the same place in both runs and read "
+                 "something else there.")
     lacks = [s for s in lacks_of(read.run) if "experiment 6" in s or "latent" in s]
     return finding(f"Strongest of each, noising: {said}.{read_else if values else ''}", *lacks,
         **{k: float(v) for k, v in size.items()})
@@ -156,13 +155,12 @@ def written(read):
     middle = signed(f"{each.quantile(.25):.3f} to {each.quantile(.75):.3f}")
     of = lambda place: logits(pick(heads, source=place))
     return finding(f"""Summed over all heads, what is read from the entity writes {of("entity")} logits for the run's
-        own answer, what is read from the
-        final token {of("final")}, what is read from the first token, which says nothing of the fact, {of("first")};
-        MLPs write
-        {logits(pick(own, component="mlp"))} directly (means over pairs and both runs).""",
+        own answer, what is read from the final token {of("final")}, what is read from the first token, which says
+        nothing of the fact, {of("first")}; MLPs write {logits(pick(own, component="mlp"))} directly (means over pairs
+        and both runs).""",
         f"""The strongest helper is {head_name(*best)} with {by_head(best)}, the strongest suppressor
-        {head_name(*worst)} with {by_head(worst)}; the
-        middle half of the {len(each)} heads writes {middle}.""", best=each.max(), worst=each.min())
+        {head_name(*worst)} with {by_head(worst)}; the middle half of the {len(each)} heads writes {middle}.""",
+        best=each.max(), worst=each.min())
 
 # %% ../nbs/10f_travel.ipynb #991abb2c
 def road_by_window(read):
@@ -194,11 +192,11 @@ def strongest_edges(read):
     into = "the senders are in the last layer, so there is no edge into another head."
     if len(inner):
         best = inner.iloc[0]
-        into = f"the strongest edge into another head is {best.sender} → {best.to}: {with_ends(best['mean'], best.low, best.high, '.3f')}."
+        into = (f"the strongest edge into another head is {best.sender} → {best.to}: "
+                f"{with_ends(best['mean'], best.low, best.high, '.3f')}.")
     return finding(f"""The strongest edge is {first.sender} → {first.to}:
-        {with_ends(first["mean"], first.low, first.high)}{beside}. The direct ways of
-        the {direct.sender.nunique()} senders to the answer sum to {number(direct["mean"].sum())}; {into} Of
-        {len(real)} edges, {apart(real)} have an
+        {with_ends(first["mean"], first.low, first.high)}{beside}. The direct ways of the {direct.sender.nunique()}
+        senders to the answer sum to {number(direct["mean"].sum())}; {into} Of {len(real)} edges, {apart(real)} have an
         interval without 0, one at a time; of {len(chance)} edges from random heads, {apart(chance)}.""",
         real=apart(real), chance=apart(chance))
 
@@ -209,7 +207,7 @@ def circuits_compared(read):
     rankings = [r for r in ("measured", "attribution", "random") if r in set(table.ranking)]
     rows = [{"direction": direction, "": name, **{r: with_interval(found) for r, found in by_ranking.items()}}
             for direction in ("noising", "denoising") for name, by_ranking in faithfulness.summary(table, rankings,
-                    direction).items()]
+                direction).items()]
     return finding(pd.DataFrame(rows))
 
 # %% ../nbs/10f_travel.ipynb #527f27fa
@@ -220,9 +218,11 @@ def read_by_lens(read):
     for_good = right[::-1].cummin()[::-1]
     first = for_good[for_good >= .9].index.min()
     arrives = pick(read.per_pair, direction="noising").arrival.median()
-    lens = (f"At the last word the lens prefers the run's own answer in nine tenths of the runs from behind layer {first} on"
+    lens = ("At the last word the lens prefers the run's own answer in nine tenths of the runs from behind layer "
+            f"{first} on"
         if pd.notna(first) else "The lens never prefers the run's own answer in nine tenths of the runs")
-    return finding(f"{lens}; by patching, half of the answer has arrived at the door of layer {arrives:g} in the median pair.", first=first)
+    return finding(f"{lens}; by patching, half of the answer has arrived at the door of layer {arrives:g} in the "
+                   "median pair.", first=first)
 
 # %% ../nbs/10f_travel.ipynb #ea04004c
 def _prompts(read):
@@ -245,11 +245,12 @@ def tokens_that_matter(read):
     released = pick(read.per_pair, direction="noising").release.median()
     parts = []
     for layer in dict.fromkeys((0, min(last, int(released)), last)):
-        parts += [f"**Layer {layer}**: each token of “{letters(first.clean_prompt)}” in the colour of its effect when `resid_pre` is patched there "
-                  "(noising; blue 1, white 0).", charts.token_effects(first.tokens,
+        parts += [f"**Layer {layer}**: each token of “{letters(first.clean_prompt)}” in the colour of its effect when "
+                  "`resid_pre` is patched there (noising; blue 1, white 0).", charts.token_effects(first.tokens,
                       _effects(read, mapped[0], layer, len(first.tokens)))]
     return finding(*parts)
 
+# %% ../nbs/10f_travel.ipynb #055694ca
 def what_heads_look_at(read):
     "Attention of the strongest heads on some prompts."
     prompts, shown = _prompts(read), read.study.tables.get("patterns")
@@ -257,9 +258,10 @@ def what_heads_look_at(read):
     heads, parts = ", ".join(head_name(l, h) for l, h in shown[["layer",
         "head"]].drop_duplicates().itertuples(index=False)), []
     for pair in shown.battery_idx.unique():
-        p = prompts.loc[pair]
-        parts += [f"**{letters(p.clean_prompt)}** →{letters(p.clean_target)}: the heads of largest effect at the final token ({heads}). "
-                  "Rows attend to columns; choose a head to enlarge it.",
-                      routing_charts.pattern_view(shown, battery_idx=pair, tokens=p.tokens)]
+        prompt = prompts.loc[pair]
+        parts += [f"**{letters(prompt.clean_prompt)}** →{letters(prompt.clean_target)}: the heads of largest effect at "
+                  f"the final token ({heads}). Rows attend to columns; choose a head to enlarge it.",
+            routing_charts.pattern_view(shown, battery_idx=pair, tokens=prompt.tokens)]
     return finding(*parts,
-        "Where a head looks is not yet what it carries: the maps above say which heads move the answer, these pictures only what they read.")
+        "Where a head looks is not yet what it carries: the maps above say which heads move the answer, these "
+        "pictures only what they read.")

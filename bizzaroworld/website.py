@@ -6,8 +6,8 @@
 __all__ = ['OPENS', 'EXTERNAL', 'PAGE', 'MARK', 'book', 'workplace', 'in_book', 'visible_cells', 'hide_code', 'lines', 'as_lines',
            'chart_figure', 'unrun', 'raw_block', 'printed', 'page_output', 'front_matter', 'scripts', 'unique_ids',
            'to_page', 'write_assets', 'quarto_error', 'open_from_disk', 'render', 'log', 'cut_external', 'page_facts',
-           'pages', 'page_file', 'page_title', 'project_file', 'write_pages', 'of_others', 'check_site', 'held',
-           'replace_site', 'make_site']
+           'pages', 'page_file', 'page_title', 'page_links', 'project_file', 'write_pages', 'of_others', 'check_site',
+           'held', 'replace_site', 'make_site']
 
 # %% ../nbs/10j_website.ipynb #p003
 import copy, hashlib, html, json, os, re, shutil, subprocess, sys, textwrap
@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 from .facts import InputError
 from .files import LOCK, lock
+from .theme import DARK, WORDS
 from .words import in_script, letters, visible
 
 # %% ../nbs/10j_website.ipynb #c005
@@ -26,7 +27,8 @@ def book()->Path:
     for top in (Path.cwd(), *Path.cwd().parents, package.parent):
         if (top/"settings.ini").is_file() and (top/"nbs"/"reports").is_dir(): return top/"nbs"
     if (package/"book"/"reports").is_dir(): return package/"book"
-    raise InputError(f"no notebooks found from {Path.cwd()}: run inside a checkout of the project, or install the package again")
+    raise InputError(f"no notebooks found from {Path.cwd()}: run inside a checkout of the project, or install the "
+                     "package again")
 
 def workplace()->Path:
     "Where results and sites lie: the top of the checkout, or the current folder."
@@ -35,7 +37,8 @@ def workplace()->Path:
 def in_book(
     path:str|Path, # as a page is given it
 )->Path:
-    "A path as it is where that exists or is absolute, else below the workplace: a page is run from its own folder or from the top."
+    "A path as it is where that exists or is absolute, else below the workplace."
+    # a page is run from its own folder or from the top
     path = Path(path)
     return path if path.is_absolute() or path.exists() else workplace()/path
 
@@ -103,7 +106,8 @@ def chart_figure(
     written = dict(sort_keys=True, separators=(",", ":"))
     content = json.dumps(spec, ensure_ascii=False, **written).encode("utf-8", "replace")
     name = "vis-" + hashlib.sha256(content).hexdigest()[:12]
-    caption = f'<figcaption><strong>{line(title.get("text", ""))}</strong> {line(title.get("subtitle", ""))}</figcaption>'
+    caption = (f'<figcaption><strong>{line(title.get("text", ""))}</strong> '
+               f'{line(title.get("subtitle", ""))}</figcaption>')
     return (f'<figure class="bz-chart" id="{name}">{caption}'
         f'<div class="bz-view" role="img" aria-label="{line(title.get("text", ""))}"></div>'
         f'<script type="application/json">{in_script(spec, **written)}</script></figure>')
@@ -164,7 +168,8 @@ def front_matter(
 def scripts(markup:str)->str: # script tags
     "The scripts that a page needs: a drawing program only where something is drawn."
     drawn = lambda sign: re.search(rf'class=\\?"(?:[\w-]+ )*{sign}[\s"\\]', markup)
-    names = [n for n, sign in (("vega.js", "bz-chart"), ("circuitsvis.js", "bz-tokens")) if drawn(sign)]
+    names = [n for n, sign in (("theme.js", "bz-chart"), ("vega.js", "bz-chart"),
+        ("circuitsvis.js", "bz-tokens")) if drawn(sign)]
     if names or 'bz-filter' in markup: names.append("site.js")
     return "".join(f'<script src="assets/{n}" defer></script>' for n in names)
 
@@ -188,7 +193,8 @@ def to_page(
 )->dict: # a notebook that both renderers show well
     "A notebook as a page of the site."
     title, subtitle, cells = front_matter(notebook["cells"])
-    raw = "".join(notebook["cells"][0]["source"]) if notebook["cells"] and notebook["cells"][0]["cell_type"] == "raw" else ""
+    first = notebook["cells"][0] if notebook["cells"] else dict(cell_type="none")
+    raw = "".join(first["source"]) if first["cell_type"] == "raw" else ""
     own = [l + "\n" for l in raw.splitlines() if re.match(r"(page-layout|toc):", l)]
     cells = visible_cells(cells)
     if prose: cells = hide_code(cells)
@@ -215,6 +221,9 @@ def write_assets(
     folder.mkdir(parents=True, exist_ok=True)
     # the bundle declares names at its top level, which would meet those of other scripts
     (folder/"vega.js").write_text("(function(){" + vl_convert.javascript_bundle() + "\n})();", encoding="utf-8")
+    # what the colours of a picture become in the dark, for the script that draws
+    exchanged = json.dumps(dict(colours=DARK, words=WORDS))
+    (folder/"theme.js").write_text(f"window.bzDark = {exchanged};\n", encoding="utf-8")
     # found without importing it: its import wants more than a file
     shutil.copy(Path(find_spec("circuitsvis").origin).parent/"dist"/"cdn"/"iife.js", folder/"circuitsvis.js")
     for name in ("styles.css", "site/site.js", "site/dark.scss"): shutil.copy(book()/name, folder/Path(name).name)
@@ -271,7 +280,8 @@ def log(text:str): # to standard error
 
 # %% ../nbs/10j_website.ipynb #c040
 EXTERNAL = re.compile(r"""(?is)<script\b[^>]*\bsrc\s*=\s*["']?(?:https?:)?//[^>]*>\s*</script>"""
-    r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|preload|dns-prefetch))[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^>]*>"""
+    r"""|<link\b(?=[^>]*\brel=["']?(?:stylesheet|preconnect|preload|dns-prefetch))"""
+    r"""[^>]*\bhref\s*=\s*["']?(?:https?:)?//[^>]*>"""
     r"""|@import\s+(?:url\()?["']?(?:https?:)?//[^;]*;""")
 
 def cut_external(
@@ -291,7 +301,7 @@ PAGE = ("page", "menu", "place", "title-of")   # keys of ours in a page's own fr
 
 def page_facts(
     notebook:Path, # a page
-)->dict: # `page` (`study`: one for each study; `all`: one for all of them), `menu`, `place`, `title-of`; empty where it is no page
+)->dict: # `page` (`study`: one for each; `all`: one for all), `menu`, `place`, `title-of`; empty where it is no page
     "What a page says of itself in its front matter."
     first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]
     if first["cell_type"] != "raw": return {}
@@ -327,6 +337,20 @@ def page_title(
     what = of_studies[kind]
     return letters(Path(told).name if told else path.stem.removeprefix(f"{kind}-")) + (f": {what}" if what else "")
 
+# %% ../nbs/10j_website.ipynb #ab2f0eeb
+def page_links(
+    folder:str="", # of a study's results: its pages; the pages about all studies if not given
+)->list: # `(file, title, subtitle)`, in the order of their places
+    "Where the pages are, and what they say of themselves; the front page is not among them."
+    found = []
+    for name, facts in pages().items():
+        if name == "index" or facts["page"] != ("study" if folder else "all"): continue
+        title, said, _ = front_matter(json.loads((book()/f"{name}.ipynb").read_text(encoding="utf-8"))["cells"])
+        kind = Path(name).name
+        found.append((page_file(kind, folder) if folder else f"{kind}.ipynb", title, said))
+    return found
+
+# %% ../nbs/10j_website.ipynb #89d10762
 def project_file()->str: # YAML
     "The site's project, with the pages in their menus."
     project, found = yaml.safe_load((book()/"site"/"_quarto.yml").read_text(encoding="utf-8")), pages()
@@ -369,7 +393,8 @@ def check_site(
     site = Path(site)
     if site.exists() and not site.is_dir(): raise InputError(f"{site} is a file: name a folder with --site")
     if site.exists() and of_others(site) and not (site/MARK).is_file():
-        raise InputError(f"{site} is not empty and is not marked as a site of ours: name another folder with --site, or delete it")
+        raise InputError(f"{site} is not empty and is not marked as a site of ours: name another folder with --site, "
+                         "or delete it")
 
 # %% ../nbs/10j_website.ipynb #c044b
 @contextmanager

@@ -53,6 +53,7 @@ def percent(
     "A share in percent, with a space."
     return number(share, f".{digits}%")
 
+# %% ../nbs/00_words.ipynb #736367d9
 def ends(
     low, # lower end, or nothing where there is none
     high, # upper end
@@ -116,7 +117,7 @@ def layer_range(
 def visible(
     text, # anything; its text is taken
 )->str:
-    "The same text on one line, with control characters as pictures of themselves and none that turn the direction of what follows."
+    "The same text on one line: control characters as pictures of themselves, none that turn what follows around."
     def seen(c):
         if c in "\n\r\t": return " "
         if ord(c) < 32: return chr(0x2400 + ord(c))

@@ -13,75 +13,7 @@ PAGE_LINE, CODE_LINE, CELLS, EXPORTED, PROSE = 110, 120, 60, 30, .25
 TWICE = {"in_plain_words": "the first section of each page, in the module that speaks for the page",
     "worker": "what `peers.in_process` runs of a module, by this name"}
 # what does not hold yet: how many faults of a rule a file may have; fewer are a fault too, so that this list only shrinks
-NOT_YET = {'lines of a chapter': {'00_schema.ipynb': 3,
-                        '00_weights.ipynb': 6,
-                        '00_words.ipynb': 1,
-                        '00a_files.ipynb': 1,
-                        '00b_families.ipynb': 9,
-                        '01_models.ipynb': 10,
-                        '02_battery.ipynb': 1,
-                        '02b_selection.ipynb': 1,
-                        '03_metrics.ipynb': 3,
-                        '04_patching.ipynb': 4,
-                        '04b_parallel.ipynb': 1,
-                        '05_engine.ipynb': 14,
-                        '05b_routing.ipynb': 14,
-                        '05d_lens.ipynb': 2,
-                        '05e_controls.ipynb': 1,
-                        '05f_knowledge.ipynb': 2,
-                        '05g_proof.ipynb': 4,
-                        '06_experiments.ipynb': 2,
-                        '06a_results.ipynb': 2,
-                        '06b_study.ipynb': 4,
-                        '06c_peers.ipynb': 1,
-                        '06d_bench.ipynb': 4,
-                        '07b_concentration.ipynb': 2,
-                        '08_phases.ipynb': 4,
-                        '08c_verdicts.ipynb': 5,
-                        '09_claims.ipynb': 26,
-                        '09_legacy.ipynb': 2,
-                        '09a_findings.ipynb': 8,
-                        '09b_support.ipynb': 6,
-                        '09c_audit.ipynb': 17,
-                        '09d_comparison.ipynb': 48,
-                        '10_charts.ipynb': 6,
-                        '10c_routing_charts.ipynb': 5,
-                        '10d_evidence_charts.ipynb': 19,
-                        '10e_comparison_charts.ipynb': 4,
-                        '10f_travel.ipynb': 11,
-                        '10g_front.ipynb': 7,
-                        '10h_performance.ipynb': 7,
-                        '10i_browser.ipynb': 31,
-                        '10j_website.ipynb': 9,
-                        '11_report.ipynb': 2,
-                        '12_cli.ipynb': 4},
- 'cells of a notebook': {'00_weights.ipynb': 12, '01_models.ipynb': 29},
- 'lines of an exported cell': {'00_schema.ipynb': 2,
-                               '00_weights.ipynb': 1,
-                               '00_words.ipynb': 1,
-                               '00b_families.ipynb': 9,
-                               '00c_hooked.ipynb': 1,
-                               '02_battery.ipynb': 1,
-                               '05_engine.ipynb': 10,
-                               '05b_routing.ipynb': 1,
-                               '05c_circuit.ipynb': 1,
-                               '05d_lens.ipynb': 1,
-                               '06b_study.ipynb': 1,
-                               '09_claims.ipynb': 3,
-                               '09a_findings.ipynb': 2,
-                               '09b_support.ipynb': 1,
-                               '09c_audit.ipynb': 2,
-                               '09d_comparison.ipynb': 10,
-                               '10_charts.ipynb': 1,
-                               '10d_evidence_charts.ipynb': 2,
-                               '10e_comparison_charts.ipynb': 2,
-                               '10f_travel.ipynb': 2,
-                               '10g_front.ipynb': 1,
-                               '10h_performance.ipynb': 3,
-                               '10i_browser.ipynb': 5,
-                               '10j_website.ipynb': 1,
-                               '11_report.ipynb': 1,
-                               '12_cli.ipynb': 4}}
+NOT_YET = {}
 
 
 def cells(path): return json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
@@ -148,7 +80,8 @@ def defined(path):
     "Public names at the top level of a module."
     names = []
     for node in ast.parse(Path(path).read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)): names.append(node.name)
+        grown = any("patch" in ast.unparse(d) for d in getattr(node, "decorator_list", ()))   # a method that its class is given later
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not grown: names.append(node.name)
         if isinstance(node, ast.Assign): names += [n.id for t in node.targets for n in ast.walk(t) if isinstance(n, ast.Name)]
     return {n for n in names if not n.startswith("_")}
 

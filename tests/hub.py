@@ -187,12 +187,12 @@ def git(data): return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 # ---------------------------------------------------------------- commands against it
 
 DRIVER = """import contextlib, io, json, os, sys, time
-from bizzaroworld import cli, weights
-weights.AGAIN, weights.SLOW = (1, 1, 1), (2, 60_000)
+from bizzaroworld import cli, hub as patience
+patience.AGAIN, patience.SLOW = (1, 1, 1), (2, 60_000)
 def folder(name): # what a command does first, without what it does then
-    try: weights.model_folder(name); return 0
-    except weights.InputError as e: print("bizzaroworld:", e, file=sys.stderr); return 2
-    except weights.HubError as e: print("bizzaroworld:", e, file=sys.stderr); return 1
+    try: patience.model_folder(name); return 0
+    except patience.InputError as e: print("bizzaroworld:", e, file=sys.stderr); return 2
+    except patience.HubError as e: print("bizzaroworld:", e, file=sys.stderr); return 1
 for name, token, words in json.loads(sys.argv[1]):
     os.environ.pop("HF_TOKEN", None)
     if token: os.environ["HF_TOKEN"] = token

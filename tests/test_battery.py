@@ -1,7 +1,7 @@
 "Reading, aligning and comparing batteries."
 import json
 import pandas as pd, pytest
-from bizzaroworld import models as M
+from bizzaroworld import tokens as T
 from bizzaroworld.battery import COLUMNS, align, align_row, drift, read_battery, target_id
 from bizzaroworld.facts import InputError, load_facts, load_templates, make_pairs
 
@@ -9,10 +9,10 @@ ROW = dict(category="capitals", clean_prompt="The capital of france is", corrupt
            clean_target=" paris", corrupt_target=" tokyo")
 
 @pytest.fixture(scope="module")
-def tiny(tiny_folders): return {k: M.load_tokenizer(str(tiny_folders[k])) for k in ("gemma3", "llama")}
+def tiny(tiny_folders): return {k: T.load_tokenizer(str(tiny_folders[k])) for k in ("gemma3", "llama")}
 
 @pytest.fixture(scope="module")
-def real(): return {n: M.load_tokenizer(n) for n in ("gemma-3-270m", "smollm2-135m")}
+def real(): return {n: T.load_tokenizer(n) for n in ("gemma-3-270m", "smollm2-135m")}
 
 def reason(tokenizer, **changes):
     "The reason why a changed row is left out."
@@ -154,7 +154,7 @@ def test_a_file_that_is_not_there(tmp_path):
 
 def test_a_pair_counts_once_and_a_prompt_fits():
     "The same pair twice would look like more evidence; a prompt beyond the model's context would be read as something else."
-    tokenizer, row = M.load_tokenizer("smollm2-135m"), ("c", "The capital of France is", "The capital of Japan is", " Paris", " Tokyo")
+    tokenizer, row = T.load_tokenizer("smollm2-135m"), ("c", "The capital of France is", "The capital of Japan is", " Paris", " Tokyo")
     table = pd.DataFrame([row, row, ("d", *row[1:])], columns=COLUMNS)
     assert tokenizer.context == 8192
     battery = align(table, tokenizer)

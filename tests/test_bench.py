@@ -2,7 +2,8 @@
 import json
 import pytest, torch
 from bizzaroworld import bench, cli, peers
-from bizzaroworld.engine import Network, patch_all
+from bizzaroworld.engine import patch_all
+from bizzaroworld.network import Network
 from bizzaroworld.patching import Patch
 
 

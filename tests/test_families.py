@@ -11,7 +11,8 @@ from bizzaroworld import circuit, cli, engine, lens, routing
 from bizzaroworld.battery import Pair
 from bizzaroworld.controls import control, lenders
 from bizzaroworld.facts import InputError
-from bizzaroworld.engine import Network, patch_all
+from bizzaroworld.engine import patch_all
+from bizzaroworld.network import Network
 from bizzaroworld.models import load
 from bizzaroworld.patching import DIRECTIONS, IN_WINDOWS, Patch, target_ids, token_indices
 

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest, torch
 from bizzaroworld import circuit, experiments, knowledge, lens, routing, study
 from bizzaroworld.bench import random_pairs, study_patches
-from bizzaroworld.engine import Network, patch_all
+from bizzaroworld.engine import patch_all
+from bizzaroworld.network import Network
 from conftest import SHAPE, tiny_model
 from pretend import There, gpu, move
 

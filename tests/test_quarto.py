@@ -104,7 +104,7 @@ def test_nothing_raw_shows_when_pandoc_reads_a_page_as_quarto_calls_it(name):
     assert "title" in doc["meta"], f"{name}: its front matter was not read"
 
 
-@pytest.mark.parametrize("name", ("10_charts.ipynb", "study.ipynb", "hand"))
+@pytest.mark.parametrize("name", ("10b_charts.ipynb", "study.ipynb", "hand"))
 def test_pandocs_own_reader_of_notebooks_agrees(name):
     "It leaves the Markdown of outputs to a second reading, knows no front matter, and wants each result numbered."
     page = json.loads(json.dumps(PAGES[name]).replace('"execution_count": null', '"execution_count": 1'))

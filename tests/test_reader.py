@@ -3,7 +3,7 @@ import csv, io, json, sys, time, unicodedata
 from pathlib import Path
 import pandas as pd, pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
-from bizzaroworld import models as M
+from bizzaroworld import tokens as T
 from bizzaroworld.schema import NOTES as NOTE_COLUMNS, names
 from bizzaroworld.battery import COLUMNS, Battery, Pair, align, align_row, oddities, read_battery, readings, target_id
 from bizzaroworld.facts import InputError, brief, load_facts, load_templates, make_pairs
@@ -22,7 +22,7 @@ LINE = ",".join(ROW.values())
 def small(): return small_tokenizers()
 
 @pytest.fixture(scope="module")
-def real(): return {n: M.load_tokenizer(n) for n in ("gemma-3-270m", "smollm2-135m")}
+def real(): return {n: T.load_tokenizer(n) for n in ("gemma-3-270m", "smollm2-135m")}
 
 def aligned(tokenizer, row=REAL, **changes): return align(pd.DataFrame([{**row, **changes}]), tokenizer)
 
@@ -325,7 +325,7 @@ def test_any_bytes_give_a_battery_or_one_line(tmp_path, small, data, before, end
 def test_a_target_that_is_read_is_the_token_that_follows(small, prompt, target):
     for t in small.values():
         i, read, fault = target_id(t, target, prompt)
-        assert (i is None) == bool(fault) and read in (target, " " + target) and (i is None or M.encode(t, prompt + read) == [*M.encode(t, prompt), i])
+        assert (i is None) == bool(fault) and read in (target, " " + target) and (i is None or T.encode(t, prompt + read) == [*T.encode(t, prompt), i])
 
 def test_a_small_attack():
     found = attack(30, seed=7, files=150, commands=6)

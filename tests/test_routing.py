@@ -3,7 +3,7 @@ import random, warnings
 import numpy as np
 import pytest, torch
 from bizzaroworld import routing
-from bizzaroworld.engine import Network, Runs
+from bizzaroworld.network import Network, Runs
 from bizzaroworld.facts import InputError
 from bizzaroworld.models import read_sites
 from bizzaroworld.patching import DIRECTIONS, hooked_ld, runs as of_pair, target_ids

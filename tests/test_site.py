@@ -80,7 +80,7 @@ def figures(text):
 
 def test_every_page_is_there(site):
     pages = {p.stem for p in site.glob("*.html")}
-    assert {"index", "study-x", "compare", "battery", "method", "00_facts", "10_charts", "11_report"} <= pages
+    assert {"index", "study-x", "compare", "battery", "method", "00_facts", "10b_charts", "11_report"} <= pages
 
 
 def test_nothing_is_fetched_from_elsewhere(site):
@@ -155,7 +155,7 @@ def test_tokens_and_attention_are_drawn(site):
 def test_search_finds_a_page_from_the_disk(site):
     typed = LATER % "const box = document.querySelector('.smalldocs-search input'); box.value = '%s'; box.dispatchEvent(new Event('input'));"
     found = re.findall(r'<a class="search-result" href="([^"]+)"', dom(site / "method.html", typed % "handover"))
-    assert any(f.split("#")[0].removeprefix("./") == "10_charts.html" for f in found), found
+    assert any(f.split("#")[0].removeprefix("./") == "10b_charts.html" for f in found), found
     assert "No results" in dom(site / "method.html", typed % "zzzzqqqq")
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from bizzaroworld import bench, cli, models, peers, results, study, weights
 from bizzaroworld.facts import InputError
-from bizzaroworld.weights import folder_name
+from bizzaroworld.hub import folder_name
 
 HERE = Path(__file__).resolve().parent
 TOOL = Path(sys.executable).parent / "bizzaroworld"

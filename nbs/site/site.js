@@ -27,11 +27,27 @@
     if (colour && colour.legend && colour.legend.gradientLength) { colour.legend.gradientLength = 80; colour.legend.titleOrient = "top"; }
   }
 
+  // The built-in renderer marks `html`, Quarto `body`.
+  function isDark() {
+    return [document.documentElement, document.body].some(function (e) { return e.classList.contains("quarto-dark"); });
+  }
+
+  // The same picture on a dark ground, as `theme.dark` does it: colours are exchanged by a table, words and data stay.
+  function turned(part) {
+    var dark = window.bzDark;
+    if (Array.isArray(part)) return part.map(turned);
+    if (part && typeof part === "object") return Object.keys(part).reduce(function (out, k) {
+      out[k] = dark.words.indexOf(k) >= 0 ? part[k] : turned(part[k]); return out;
+    }, {});
+    return typeof part === "string" && dark.colours[part] || part;
+  }
+
   function draw(figure) {
-    var view = figure.querySelector(".bz-view"), room = view.clientWidth;
-    if (!room || figure.dataset.room === String(room)) return;
-    figure.dataset.room = String(room);
+    var view = figure.querySelector(".bz-view"), room = view.clientWidth, dark = window.bzDark && isDark() && !printing, state = room + (dark ? " dark" : "");
+    if (!room || figure.dataset.room === state) return;
+    figure.dataset.room = state;
     var spec = fit(JSON.parse(figure.querySelector("script").textContent), room);
+    if (dark) spec = turned(spec);
     if (room < 480) { spec.config = spec.config || {}; spec.config.legend = Object.assign({}, spec.config.legend, { columns: 1 }); narrow(spec); }
     window.vegaEmbed(view, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).catch(function (error) {
       view.textContent = "This picture could not be drawn: " + error.message;
@@ -66,10 +82,17 @@
     if (window.CircuitsVis) document.querySelectorAll(".bz-tokens").forEach(attend);
   }
 
+  // Paper is white.
+  var printing = false;
+  window.addEventListener("beforeprint", function () { printing = true; all(); });
+  window.addEventListener("afterprint", function () { printing = false; all(); });
+
   function start() {
     document.querySelectorAll("input.bz-filter").forEach(filter);
     all();
     var later; window.addEventListener("resize", function () { clearTimeout(later); later = setTimeout(all, 150); });
+    var light = new MutationObserver(all);   // the switch changes a class
+    [document.documentElement, document.body].forEach(function (e) { light.observe(e, { attributes: true, attributeFilter: ["class"] }); });
   }
 
   if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start); else start();

@@ -12,7 +12,7 @@ sys.path[:0] = [p for p in (str(HERE.parent), str(HERE.parent.parent)) if p not 
 from bizzaroworld.schema import NOTES as NOTE_COLUMNS, names
 from bizzaroworld.battery import COLUMNS, align, read_battery
 from bizzaroworld.facts import InputError
-from bizzaroworld.models import encode
+from bizzaroworld.tokens import encode
 
 SECONDS = 1.5   # no file may take longer, on a busy machine
 ROWS = [("capitals", "The capital of france is", "The capital of japan is", " paris", " tokyo"),
