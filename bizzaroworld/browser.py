@@ -348,20 +348,20 @@ def drifted(every):
         """And the batteries that were studied: how many pairs of one model's battery would still be valid for another
         model, and how many of these the other model also knows.""",
         _html(fares), "Only pairs that are valid and known on all models are compared on the page [Models side by "
-        "side](compare.ipynb).")
+                      "side](compare.ipynb).")
 
 # %% ../nbs/10i_browser.ipynb #904a5fca
 LEGEND = {"entity = 1": "`resid_pre` patched at the whole entity before the first block moves the whole difference "
-    f"(experiment 3, layer 0): upper number noising, lower denoising; ✓ within {WHOLE:g} of 1. A "
-    "name that is patched in part fails here.",
+                        f"(experiment 3, layer 0): upper number noising, lower denoising; ✓ within {WHOLE:g} of 1. A "
+                        "name that is patched in part fails here.",
     "rest =": "all tokens outside the entity are the same in both prompts",
     "end =": "the last tokens are the same, and patching the last one before the first block moves nothing "
-    "(experiment 1, layer 0)",
+             "(experiment 1, layer 0)",
     "no leak": "neither target stands in a prompt already, as a word",
     "known": "the target's place among all tokens of the vocabulary (1 is the model's own first choice), and its "
-    f"probability in brackets; ✓ where it is among the first {KNOWN_RANK} and TotalSwing is above 0",
+             f"probability in brackets; ✓ where it is among the first {KNOWN_RANK} and TotalSwing is above 0",
     "decision": "what the rule did with the pair, and why; *no. 2 of 83* is its place among the known pairs of its "
-    "category, by TotalSwing",
+                "category, by TotalSwing",
     "swing, LD": "in logits, before anything is patched: TotalSwing, then LD of the clean and of the corrupt run"}
 
 # %% ../nbs/10i_browser.ipynb #36bef8f7

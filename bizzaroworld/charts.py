@@ -183,7 +183,7 @@ def site_map(
     count = {5: "five", 4: "four"}.get(len(sites), len(sites))
     return titled(_map(table, "site", sites, "direction", None), f"All {count} sites at the {position} position",
         f"{describe(table)}. Mean effect of experiment {experiment} by layer and site, a panel for each direction; "
-        "metric: logit difference; white is exactly zero.")
+        "metric: logit difference; the ground's colour is exactly zero.")
 
 # %% ../nbs/10b_charts.ipynb #c030
 def head_map_chart(
@@ -202,8 +202,8 @@ def head_map_chart(
     table = table.astype({"head": int}).merge(pd.concat(tested), on=["direction", "layer", "head"])
     return titled(_map(table, "head", heads, "direction", "head"), f"Heads patched at the {position} position",
         f"{describe(table)}. Mean effect of experiment {experiment}, one head's z at a time, a panel for each "
-        "direction; metric: logit difference; white is exactly zero; grey: does not stand after correction, 5 % "
-        "false discoveries.")
+        "direction; metric: logit difference; the ground's colour is exactly zero; grey: does not stand after "
+        "correction, 5 % false discoveries.")
 
 # %% ../nbs/10b_charts.ipynb #c034
 def head_bars(
@@ -327,6 +327,7 @@ def category_map(
         f"{describe(table)}. Mean effect of resid_pre, {direction}, experiments 3 (entity) and 1 (final); metric: "
         "logit difference; categories whose answer arrives early on top.")
 
+# %% ../nbs/10b_charts.ipynb #c046f
 def category_forest(
     forest:pd.DataFrame, # `category, n, mean, low, high`, as `inference.by_category` gives it; `all` last
     *,
@@ -335,9 +336,11 @@ def category_forest(
     caption:str="", # number of pairs, direction, model
 )->alt.LayerChart: # one row a category
     "Mean and interval of each category, and of all together."
-    table = forest.round(4).astype({"mean": float, "low": float, "high": float})
-    order = [*table[table.category != "all"].sort_values("mean").category, "all"]
-    colour = alt.condition("datum.category == 'all'", alt.value(COLOURS["final"]), alt.value(COLOURS["entity"]))
+    table = forest.round(4).astype({"mean": float, "low": float, "high": float}).reset_index(drop=True)
+    together = "all" if (table.category == "all").sum() == 1 else "all together"   # a category may have that name
+    table.loc[table.index[-1], "category"] = together
+    order = [*table.iloc[:-1].sort_values("mean").category, together]
+    colour = alt.condition(alt.datum.category == together, alt.value(COLOURS["final"]), alt.value(COLOURS["entity"]))
     base = alt.Chart(table).encode(y=alt.Y("category:N", sort=order, title=None), color=colour)
     x = alt.X("mean:Q", title=unit, scale=alt.Scale(zero=False))
     chart = alt.layer(

@@ -261,9 +261,9 @@ def token_map(
     return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"),
         title or "One prompt, token by token",
         f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: one token and a window of "
-        f"{layers_word(window)} patched at a time. Bold, with a star: the entity's last token. White is exactly zero, "
-        "as it must be before the entity, where both prompts are alike; one colour scale for all panels; metric: "
-        "logit difference.")
+        f"{layers_word(window)} patched at a time. Bold, with a star: the entity's last token. The ground's colour is "
+        "exactly zero, as it must be before the entity, where both prompts are alike; one colour scale for all "
+        "panels; metric: logit difference.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c030
 ROLES = ("entity, first", "entity, middle", "entity, last", "between", "final")
@@ -309,8 +309,8 @@ def role_map(
     return titled(map_panels(data, panels, lines, "middle layer"), "Which tokens carry the answer, by their role",
         f"{describe(table)}. Mean effect of one token and one window of layers ({' or '.join(map(str, widths))} of "
         f"them), experiment 5, {direction}; first over the tokens of a role, then over pairs. Pairs with such a "
-        f"token: {fewer}. A window patches several layers at once, which mostly makes its peak larger. White is "
-        "exactly zero; metric: logit difference.")
+        f"token: {fewer}. A window patches several layers at once, which mostly makes its peak larger. The ground's "
+        "colour is exactly zero; metric: logit difference.")
 
 # %% ../nbs/10d_evidence_charts.ipynb #c035
 METRIC_NAMES = {"effect": "effect on LD (0 none, 1 all)", "probability": "probability of the clean target",

@@ -212,8 +212,8 @@ def path_map(
         color=colour, tooltip=["sender", "to", "mean", "low", "high"])
     return titled(chart.properties(width="container", height=max(90, 24*len(names))), "Which heads tell which heads",
         f"{describe(paths)}. Mean effect along one edge from a head (down) to a later head's query, key or value "
-        f"(across, strongest first), {direction}; metric: logit difference; white is exactly zero; empty: the "
-        "receiver does not come later. Bottom rows: random heads of the same layers.")
+        f"(across, strongest first), {direction}; metric: logit difference; the ground's colour is exactly zero; "
+        "empty: the receiver does not come later. Bottom rows: random heads of the same layers.")
 
 # %% ../nbs/10c_routing_charts.ipynb #c027
 def knockout_curves(
@@ -228,7 +228,7 @@ def knockout_curves(
     return curve_chart(table, colour="window", facet="direction", pairs=False,
         title="The final token cannot see the entity",
         caption="attention from the final token to the entity knocked out in a window of layers centred on the layer "
-        "shown; colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
+                "shown; colour: width of the window; 1 = as if the run were the other one; metric: logit difference")
 
 # %% ../nbs/10c_routing_charts.ipynb #c030
 def route_maps(
@@ -247,4 +247,4 @@ def route_maps(
         "head", heads, "part", "head").resolve_scale(y="independent")
     return titled(chart, "What each head looks for, is found by, and reads",
         f"{describe(table)}. Mean effect of one head's query at the final token, and of one key/value head's key or "
-        f"value at the entity, {direction}; metric: logit difference; white is exactly zero.")
+        f"value at the entity, {direction}; metric: logit difference; the ground's colour is exactly zero.")

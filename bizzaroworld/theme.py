@@ -47,7 +47,7 @@ LOOK = {"font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue',
         "titleFontSize": 12},
     "axisBand": {"grid": False},
     "header": {"labelFontSize": 12, "labelFontWeight": 600, "labelColor": INK, "title": None},
-    "legend": {"orient": "top", "title": None, "labelFontSize": 12, "labelColor": INK,
+    "legend": {"orient": "top", "title": None, "labelFontSize": 12, "labelColor": INK, "titleColor": INK,
         "symbolType": "circle", "symbolOpacity": 1, "symbolSize": 90, "labelLimit": 260},
     "title": {"anchor": "start", "fontSize": 15, "fontWeight": 600, "color": INK, "subtitleFontSize": 12,
         "subtitleColor": "#55555f", "offset": 12}}
@@ -65,9 +65,10 @@ def titled(
 # what each colour of the light look becomes
 DARK = {"#ffffff": "#1d2027", INK: "#dfe1e8", FINE: "#8b909e", GREY: "#3a3f4b", GAP: "#15171c",
     "#33333d": "#c5c9d4", "#55555f": "#a3a9b8", "#ececf0": "#2c303a", "#9a9aa5": "#6b7080", "#4D4D4D": "#b4b8c4",
-    "#0072B2": "#3d9bd9", "#D55E00": "#e8833a", "#009E73": "#2bb98f", "#882255": "#c9709b", "#0b3a63": "#8fc6ee",
-    "#8c3a00": "#ffb27a", "#f0b98d": "#6e4526", "#94c4e3": "#2b5674", "#3f8fc4": "#4fa3da", "#0b4a7f": "#a9d8fa",
-    "#3a3a42": "#d0d3dc", "#5c5c66": "#a6abb8", "#b9b9c2": "#585d6a", "#b4b4be": "#585d6a", "#555560": "#a3a9b8"}
+    "#0072B2": "#2f8fd0", "#56B4E9": "#9fd8fb", "#D55E00": "#e8833a", "#009E73": "#2bb98f", "#882255": "#c9709b",
+    "#0b3a63": "#6f8ee6", "#8c3a00": "#ffb27a", "#f0b98d": "#6e4526", "#94c4e3": "#2b5674", "#3f8fc4": "#4fa3da",
+    "#0b4a7f": "#a9d8fa", "#3a3a42": "#d0d3dc", "#5c5c66": "#a6abb8", "#b9b9c2": "#585d6a", "#b4b4be": "#585d6a",
+    "#555560": "#a3a9b8"}
 
 # what holds the words of the data, which stay as they are
 WORDS = ("data", "datasets", "domain", "sort", "title")

@@ -259,8 +259,8 @@ def what_heads_look_at(read):
         "head"]].drop_duplicates().itertuples(index=False)), []
     for pair in shown.battery_idx.unique():
         prompt = prompts.loc[pair]
-        parts += [f"**{letters(prompt.clean_prompt)}** →{letters(prompt.clean_target)}: the heads of largest effect at "
-                  f"the final token ({heads}). Rows attend to columns; choose a head to enlarge it.",
+        parts += [f"**{letters(prompt.clean_prompt)}** →{letters(prompt.clean_target)}: the heads of largest effect "
+                  f"at the final token ({heads}). Rows attend to columns; choose a head to enlarge it.",
             routing_charts.pattern_view(shown, battery_idx=pair, tokens=prompt.tokens)]
     return finding(*parts,
         "Where a head looks is not yet what it carries: the maps above say which heads move the answer, these "
