@@ -23,7 +23,7 @@ from .results import Study, finished, load_study, prompt_options
 from .schema import DIRECTIONS, DROPPED, empty_table, pick
 from .selection import KEY, KNOWN_RANK, PER_CATEGORY, SUBJECT_USES, choose, is_known
 from .weights import quiet
-from .words import count_of, finding, letters, listed, number, percent
+from .words import count_of, finding, html_table, letters, listed, number, percent
 
 # %% ../nbs/10i_browser.ipynb #773afe12
 # how far an effect may be from 1 (or 0) and still count as whole (or none); bfloat16 rounds at about this size
@@ -222,11 +222,6 @@ def _furthest(every):
 # so that a narrow screen scrolls instead of squeezing
 def _wide(text, rem): return f'<div style="min-width:{rem}rem">{text}</div>'
 
-def _html(frame):
-    "A table whose cells are HTML of ours."
-    from IPython.display import HTML
-    return HTML(frame.to_html(index=False, border=0, na_rep="–", escape=False))
-
 def not_taken(one):
     "Every candidate that was not taken, with its reason and where in the rule it fell out."
     part = lambda t, step: pd.DataFrame(dict(step=step, reason=t.reason, clean=t.clean_prompt,
@@ -279,7 +274,7 @@ def rule_and_reasons(every):
         knows; of these the {PER_CATEGORY} of largest TotalSwing in each category, with no subject in more than
         {SUBJECT_USES} of them. What each step leaves:""", steps.rename_axis(index=None,
             columns=None).reset_index(names="step"),
-        *own, _html(_reasons(ruled)), *map(_again, ruled))
+        *own, html_table(_reasons(ruled)), *map(_again, ruled))
 
 # %% ../nbs/10i_browser.ipynb #0ebf72cf
 def boxes(tokenizer, prompt, span=(0, 0)):
@@ -306,7 +301,7 @@ def _lost_table(lost, kept, tokenizers):
     rows = [(_wide(f"<b>valid under {all_of}</b>", 11), f"{kept:,}", "")]
     for (w, y), g in sorted(lost.assign(who=who, why=why).groupby(["who", "why"]), key=lambda x: (x[0][0], -len(x[1]))):
         rows.append((_wide(f"<b>{w}</b>: {letters(y)}", 11), f"{len(g):,}", _wide(_example(g.iloc[0], tokenizers), 15)))
-    return _html(pd.DataFrame(rows, columns=["candidates", "pairs", "an example, as the tokenizer reads it"]))
+    return html_table(pd.DataFrame(rows, columns=["candidates", "pairs", "an example, as the tokenizer reads it"]))
 
 # %% ../nbs/10i_browser.ipynb #073805f4
 def _by_category(aligned, lost):
@@ -347,7 +342,7 @@ def drifted(every):
         rests on the fewest pairs.""", _by_category(aligned, lost),
         """And the batteries that were studied: how many pairs of one model's battery would still be valid for another
         model, and how many of these the other model also knows.""",
-        _html(fares), "Only pairs that are valid and known on all models are compared on the page [Models side by "
+        html_table(fares), "Only pairs that are valid and known on all models are compared on the page [Models side by "
                       "side](compare.ipynb).")
 
 # %% ../nbs/10i_browser.ipynb #904a5fca

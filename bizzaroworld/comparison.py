@@ -20,8 +20,8 @@ from .results import shared_table
 from .schema import pick
 from .selection import KNOWN_RANK
 from .studies import FEW, JOINED, SEPARATE, family, interval, same_pairs
-from bizzaroworld.words import (count_of, ends, finding, head_name, letters, listed, number, percent, verdict_badge,
-    with_ends)
+from .words import (count_of, ends, finding, head_name, html_table, letters, listed, number, percent,
+    verdict_badge, with_ends)
 
 # %% ../nbs/09e_comparison.ipynb #058bd556
 def _unbroken(cell):
@@ -29,16 +29,11 @@ def _unbroken(cell):
     short = isinstance(cell, str) and len(html.unescape(cell)) < 29 and "<" not in cell
     return f'<span style="white-space:nowrap">{cell}</span>' if short else cell
 
-def _html(frame):
-    "A table whose cells are HTML of ours."
-    from IPython.display import HTML
-    return HTML(frame.map(_unbroken).to_html(index=False, border=0, na_rep="–", escape=False))
-
 def side_by_side(rows, what):
     "A table with a column for each model: `rows` holds `(row's name, model, lines of the cell)`."
     cells, line = {}, lambda l: f'<span style="white-space:nowrap">{l}</span>'
     for name, model, lines in rows: cells.setdefault(name, {})[letters(model)] = "<br>".join(map(line, lines))
-    return _html(pd.DataFrame([{what: k, **v} for k, v in cells.items()]))
+    return html_table(pd.DataFrame([{what: k, **v} for k, v in cells.items()]).map(_unbroken))
 
 # %% ../nbs/09e_comparison.ipynb #6b7caafd
 def what_is_compared(both):
@@ -54,7 +49,7 @@ def what_is_compared(both):
             said.append(f"The longest prompt has {both.longest} tokens, fewer than the window of {letters(n)}'s local "
                         f"layers ({window}): on these prompts a local layer sees as far as a global one. It still is "
                         "another kind of layer, with its own position encoding and training.")
-    return finding("## What is compared", _html(table), *said)
+    return finding("## What is compared", html_table(table.map(_unbroken)), *said)
 
 # %% ../nbs/09e_comparison.ipynb #168326d7
 def which_pairs(both, results=None):
@@ -245,7 +240,7 @@ def pair_by_pair(both, *pictures):
         "The same pair in two models: the difference within each pair is sharper than the difference between two "
         "medians.",
         *pictures, f"The difference of relative depth, {which}, with its 95 % interval over pairs:",
-        _html(pd.DataFrame(rows)),
+        html_table(pd.DataFrame(rows).map(_unbroken)),
         *[_within(both, r) for r in pick(within, direction="noising").itertuples()],
         f"Depth comes in steps of one layer: {steps}. A difference of that size is a difference of one layer, and "
         "smaller ones in single pairs cannot be seen.")
@@ -438,7 +433,7 @@ def scales(both):
         f"- **On each model's whole battery** ({pairs}, as the [front page](index.ipynb) judges it): "
         f"{verdict_text(both.scale)}.{theirs}{not_shown(both.scale)}",
         f"- **On the {shared} alone**: {verdict_text(both.on_shared_pairs)}.{too_few}{not_shown(both.on_shared_pairs)}"
-        if both.on_shared_pairs else "", _html(table),
+        if both.on_shared_pairs else "", html_table(table.map(_unbroken)),
         "“The same to within a tenth” is not “the same”: where the interval of a difference leaves out 0, the models "
         "differ by a little, and consistently." if same else "")
 

@@ -41,8 +41,11 @@ def imported(
         if name in found or not (folder/f"{name}.py").is_file(): continue
         found.add(name)
         for line in ast.parse((folder/f"{name}.py").read_text(encoding="utf-8")).body:
-            if isinstance(line, ast.ImportFrom) and line.level == 1:
-                todo += [line.module] if line.module else [n.name for n in line.names]
+            # written `from .facts` or `from bizzaroworld.facts`: both are of this package
+            if not isinstance(line, ast.ImportFrom): continue
+            inside = (line.module or "").removeprefix("bizzaroworld").removeprefix(".")
+            if line.level == 1 or (line.module or "").split(".")[0] == "bizzaroworld":
+                todo += [inside] if inside else [n.name for n in line.names]
     return found
 
 @lru_cache

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['TONES', 'signed', 'short', 'number', 'percent', 'ends', 'with_ends', 'with_interval', 'count_of', 'listed',
-           'head_name', 'layer_range', 'visible', 'letters', 'verdict_badge', 'in_script', 'paragraph', 'show_table',
-           'Finding', 'finding']
+           'head_name', 'layer_range', 'visible', 'letters', 'verdict_badge', 'in_script', 'paragraph', 'html_table',
+           'show_table', 'Finding', 'finding']
 
 # %% ../nbs/00_words.ipynb #n002
 import json, re, unicodedata
@@ -158,16 +158,21 @@ def paragraph(
     text = re.sub(r"(?<=\d) %", "\u00a0%", re.sub(r"[ \n]+", " ", text).strip())   # a number keeps its unit
     display(Markdown(text))
 
+def html_table(
+    frame, # a data frame whose cells are HTML of our own; its index is not shown
+    digits:int=2, # behind the decimal point
+)->HTML:
+    "A table of markup."
+    return HTML(frame.to_html(index=False, border=0, na_rep="–", escape=False,
+        float_format=lambda v: signed(f"{v:.{digits}f}")))
+
 def show_table(
     frame, # a data frame; its index is not shown
     digits:int=2, # behind the decimal point
-    *,
-    markup:bool=False, # cells hold HTML of our own
 ):
-    "Show a table."
-    if not markup: frame = frame.map(lambda v: letters(v) if isinstance(v, str) else v).rename(columns=letters)
-    display(HTML(frame.to_html(index=False, border=0, na_rep="–", escape=False,
-        float_format=lambda v: signed(f"{v:.{digits}f}"))))
+    "Show a table; its cells are text, whatever they hold."
+    frame = frame.map(lambda v: letters(v) if isinstance(v, str) else v).rename(columns=letters)
+    display(html_table(frame, digits))
 
 # %% ../nbs/00_words.ipynb #n016b
 @dataclass(frozen=True)

@@ -27,6 +27,13 @@ def test_every_damage_is_noticed_and_its_advice_works():
     assert found["wrong"] == [] and found["finished"] >= 100 and found["advised"] >= 14 and found["parts"] >= 6
 
 
+def test_a_study_is_of_all_the_code_that_makes_it():
+    "What `imported` reads off the files is what an interpreter loads: a module that is missed could change without a study being made again."
+    code = "import sys, bizzaroworld.study; print(*(m.removeprefix('bizzaroworld.') for m in sys.modules if m.startswith('bizzaroworld.')))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) == study.imported("study")
+
+
 def test_text_stays_text_in_every_file(tmp_path):
     "Every column of ours that holds text, in every CSV file; numbers stay numbers, to the last bit."
     numbers = dict(battery_idx=range(len(HARD)), total_swing=[1 / (i + 3) for i in range(len(HARD))], known=[i % 2 == 0 for i in range(len(HARD))])

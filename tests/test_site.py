@@ -7,10 +7,11 @@ import nbformat
 import pandas as pd
 import pytest
 
-from bizzaroworld import charts, report, website
+from bizzaroworld import charts, report, theme, website
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the PATH")
+theme.use()   # as the notebooks of the report do
 
 
 def patches(layers=4, pairs=4):
@@ -196,6 +197,19 @@ const contrast = () => {
 def faint(text):
     "What a page measured of itself: how many texts, and the ones that are below 4.5 to 1."
     return int(re.search(r'data-texts="(\d+)"', text)[1]), json.loads(html.unescape(re.search(r'data-faint="([^"]*)"', text)[1]))
+
+
+SWITCH = "document.querySelector('.quarto-color-scheme-toggle').click(); "
+
+
+@needs_browser
+@pytest.mark.parametrize("steps, dark", (("", False), (SWITCH, True), (SWITCH + SWITCH, False), (SWITCH + "dispatchEvent(new Event('beforeprint')); ", False),
+    (SWITCH + "dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint')); ", True)))
+def test_charts_turn_with_the_page_and_paper_is_white(site, steps, dark):
+    found = figures(dom(site / "study-x.html", LATER % steps))
+    labels = theme.LOOK["axis"]["labelColor"]
+    drawn = [[colour in re.sub(r"(?s)<script.*?</script>", "", f) for colour in (labels, theme.DARK[labels])] for f in found]
+    assert len(drawn) > 3 and all(d == [not dark, dark] for d in drawn), drawn
 
 
 @needs_browser
