@@ -8,6 +8,7 @@ __all__ = ['SWING', 'LITTLE', 'PLAN', 'MORE', 'example_circuit', 'example_paths'
 # %% ../nbs/08c_example.ipynb #3acdce90
 from types import SimpleNamespace
 import pandas as pd
+from .schema import by_hand, pick
 
 # %% ../nbs/08c_example.ipynb #d25522ab
 # of each pair: TotalSwing, departure from the plan
@@ -53,6 +54,16 @@ def example_paths()->pd.DataFrame: # columns as in a study's table
         for h, c, e, to, at, head in edges for i in range(6)]).astype(dict(layer="Int64", head="Int64"))
 
 # %% ../nbs/08c_example.ipynb #a4f5d721
+def _curve(experiment, site, position, effects, **about):
+    "Rows of one line of the plan."
+    def effect(row):
+        planned = effects[row["layer"]]
+        return planned * (1 + LITTLE[row["battery_idx"]]) if planned < 1 else planned
+    rows = by_hand(effect, experiments=(experiment,), categories="aabbcc", swing=SWING, n_layers=5,
+        directions=("noising",), control=about.get("control"))
+    rows = pick(rows, control="any", site=site, head=about.get("head"), window=about.get("window", 1))
+    return rows.assign(position=position, token_index=about.get("token_index", 0))
+
 def example_study(
     model:str="toy", # its name
     plan=PLAN, # as above
@@ -60,19 +71,16 @@ def example_study(
     tables={}, # by name
 ): # with `patches`, `triage`, `tables` and `run`
     "A study with the numbers of `plan` and `more`."
-    plain = [(x, site, at, es, dict(head=head)) for x, site, at, head, es in plan]
-    rows = [dict(dict(window=1, control=None, head=None, token_index=0) | about, battery_idx=i, category="aabbcc"[i],
-        experiment=x, site=site, position=at, layer=l, effect=e * (1 + LITTLE[i]) if e < 1 else e,
-        ld_clean=s/2 + i % 2, ld_corrupt=i % 2 - s/2)
-        for x, site, at, es, about in [*plain, *more] for i, s in enumerate(SWING) for l, e in enumerate(es)]
-    patches = pd.DataFrame(rows).assign(model=model, direction="noising")
-    patches = patches.eval("delta = -effect * (ld_clean - ld_corrupt)")
-    triage = patches.drop_duplicates("battery_idx").eval("total_swing = ld_clean - ld_corrupt")
-    triage = triage.sort_values("total_swing", ascending=False).assign(n_tokens=4)
+    parts = [_curve(x, site, at, effects, head=head) for x, site, at, head, effects in plan]
+    parts += [_curve(x, site, at, effects, **about) for x, site, at, effects, about in more]
+    patches, odd = pd.concat(parts, ignore_index=True).assign(model=model), ["ld_clean", "ld_corrupt", "ld_patched"]
+    patches[odd] = patches[odd].add(patches.battery_idx % 2, axis=0)   # every second pair leans to one side
+    triage = patches.drop_duplicates("battery_idx").eval("total_swing = ld_clean - ld_corrupt").assign(n_tokens=4)
     columns = ["battery_idx", "category", "total_swing", "ld_clean", "ld_corrupt", "n_tokens"]
-    return SimpleNamespace(triage=triage[columns], patches=patches, tables=tables,
-        run=dict(model=model, n_layers=5, counts=dict(pairs_given=7, pairs_valid=6)))
+    return SimpleNamespace(triage=triage.sort_values("total_swing", ascending=False)[columns], patches=patches,
+        tables=tables, run=dict(model=model, n_layers=5, counts=dict(pairs_given=7, pairs_valid=6)))
 
+# %% ../nbs/08c_example.ipynb #ex9
 def full_example(): # the same with everything
     "The study by hand with controls, windows, knock-outs, a circuit and paths."
     return example_study(more=MORE, tables=dict(circuit=example_circuit(), paths=example_paths()))

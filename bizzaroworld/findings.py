@@ -86,7 +86,7 @@ def _half(read, what, direction="noising", form="{}, 95 %"):
 
 def cards(read):
     "The four numbers at the top of the page."
-    from IPython.display import Markdown
+    from IPython.display import HTML
     heads, pairs, kinds = read.heads("4F"), len(read.triage), read.triage.category.nunique()
     (release, its), (arrival, their) = _half(read, "release"), _half(read, "arrival")
     stand = int(heads.passes.sum())
@@ -94,9 +94,8 @@ def cards(read):
         (release, f"of {read.n_layers} ({its}): median pair's entity has lost half of its effect (noising)"),
         (arrival, f"of {read.n_layers} ({their}): the final token carries half (noising)"),
         (f"{stand} / {len(heads)}", "heads at the final token that stand after correction (noising)")]
-    body = "\n".join(f'<div class="bz-card"><b>{big}</b><span>{small}</span></div>' for big, small in shown)
-    return finding(Markdown(f'```{{=html}}\n<div class="bz-cards">\n{body}\n</div>\n```'), release=release,
-        arrival=arrival, stand=stand)
+    body = "\n".join(f'<div class="bz-card"><b>{big}</b> <span>{small}</span></div>' for big, small in shown)
+    return finding(HTML(f'<div class="bz-cards">\n{body}\n</div>'), release=release, arrival=arrival, stand=stand)
 
 # %% ../nbs/09a_findings.ipynb #516b2cb5
 def strongest_head(

@@ -4,10 +4,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
-import pandas as pd
 import pytest
 
 from bizzaroworld import charts, report, theme, website
+from bizzaroworld.schema import by_hand
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the PATH")
@@ -16,15 +16,9 @@ theme.use()   # as the notebooks of the report do
 
 def patches(layers=4, pairs=4):
     "A table by hand: the entity loses its effect layer by layer, and the final token gains it."
-    rows = []
-    for i in range(pairs):
-        for direction in ("noising", "denoising"):
-            for layer in range(layers):
-                gone = layer / (layers - 1)
-                for experiment, position, effect in (("1", "final", gone), ("3", "entity", 1 - gone)):
-                    rows.append(dict(model="by hand", battery_idx=i, category="ab"[i % 2], direction=direction, experiment=experiment, site="resid_pre", layer=layer,
-                        head=None, position=position, window=1, control=None, ld_clean=5.0, ld_corrupt=-5.0, delta=-10 * effect, effect=effect))
-    return pd.DataFrame(rows)
+    arrived = lambda row: row["layer"] / (layers - 1)
+    return by_hand(lambda row: arrived(row) if row["position"] == "final" else 1 - arrived(row), experiments=("1", "3"), categories="ab" * (pairs // 2),
+        n_layers=layers)
 
 
 def notebook(title, *shown):
