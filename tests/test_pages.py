@@ -144,7 +144,7 @@ def test_the_pages_of_families_say_what_is_not_there(families):
 OUTSIDE = {"name", "model", "names", "folder", "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target", "category", "reason", "cause", "control", "published", "battery", "machine",
     "command", "leak", "e"}
 HARMLESS = {"letters", "page_file", "len", "int", "boxes"}
-TOLD = ("findings", "support", "audit", "travel", "front", "comparison", "browser", "performance")   # modules that say what pages say
+TOLD = ("findings", "support", "audit", "travel", "front", "studies", "comparison", "browser", "performance")   # modules that say what pages say
 
 
 def raw_texts(tree, more=()):
@@ -166,8 +166,9 @@ def raw_texts(tree, more=()):
 # named as they are, and harmless: an error's words, which are escaped where they are shown; a cell or a head of `show_table`, which escapes; the title or
 # the caption of a picture, which the page escapes; a head's name, or text that `letters` has seen before
 KNOWN = {"findings": {"{peak_text(read, e, 'attn_out')}", "{peak_text(read, e, 'mlp_out')}"}, "support": {"{kept.clean_prompt[i]}", "{kept.clean_target[i]}"},
-    "audit": {"{listed(names)}", "{model}", "{reason}", "{run['battery']}", "{study.run['model']}"}, "travel": {"{name}"}, "front": {"{folder}", "{name}"},
-    "comparison": {"{bold(r.control)}", "{control}", "{listed(map(letters, names))}", "{listed(names)}", "{run['battery']}"},
+    "audit": {"{listed(names)}", "{model}", "{reason}", "{run['battery']}", "{study.run['model']}"}, "travel": {"{name}"}, "front": {"{folder}", "{name}", "{named(of_study(folder))}"},
+    "comparison": {"{bold(r.control)}", "{control}", "{listed(map(letters, names))}"},
+    "studies": {"{listed(names)}", "{run['battery']}"},
     "performance": {"{f['model']}"}, "reports/study": {"{read.name}"}}
 
 
