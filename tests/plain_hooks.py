@@ -1,6 +1,6 @@
 """Patches recomputed with plain Hugging Face modules and forward hooks: one full forward each, no cache, nothing of the package, nothing of the wrapper.
 
-`RECORDS` says, for each family of `zoo`, where the parts are; each was written by reading its modelling file.
+`RECORDS` says where the parts of a family of `zoo` are, unless they are where Llama has them; each was written by reading its modelling file.
 `patched_ld` makes one patch. What a site means:
 
 - `resid_pre`, `resid_post`: input and output of the decoder layer.
@@ -48,7 +48,11 @@ LATENT = Record(q="self_attn.q_b_proj", k="self_attn.kv_a_proj_with_mqa", v="", 
 GEMMA4 = dict(**POST_NORM, additive=False, q="self_attn.q_norm", k="self_attn.k_norm", v="self_attn.v_norm")   # the layer's scalar multiplies the sum
 TIMES = dict(multiplier="residual_multiplier")
 
-RECORDS = {
+class Records(dict):
+    "What is not named is laid out as Llama is; where it is not, no hook finds its place, or the numbers differ."
+    def __missing__(self, family): return LLAMA
+
+RECORDS = Records({
     "gpt2": fused("attn.c_attn", "blocks", **GPT, z="attn.c_proj"),
     "gpt2_scaled": fused("attn.c_attn", "blocks", **GPT, z="attn.c_proj"),
     "gpt_neo": Record(**GPT, z="attn.attention.out_proj", q="attn.attention.q_proj", k="attn.attention.k_proj", v="attn.attention.v_proj"),
@@ -63,8 +67,6 @@ RECORDS = {
     "falcon_new": fused("self_attention.query_key_value", "by group", **FALCON, parallel=True),
     "phi": Record(z="self_attn.dense", parallel=True),
     "phi3": fused("self_attn.qkv_proj", "blocks"),
-    **dict.fromkeys(["llama", "llama3", "llama_biases", "mistral", "mixtral", "qwen2", "qwen3", "qwen3_moe", "olmo", "stablelm", "smollm3", "starcoder2",
-        "nemotron", "gpt_oss", "gemma1"], LLAMA),
     "olmo2": Record(**POST_NORM, **WHOLE_NORM), "olmo3": Record(**POST_NORM, **WHOLE_NORM),
     "stablelm_parallel": Record(parallel=True), "cohere": Record(parallel=True), "cohere2": Record(parallel=True),
     "granite": Record(**TIMES),
@@ -76,13 +78,12 @@ RECORDS = {
     "mpt": fused("attn.Wqkv", "blocks", layers="transformer.blocks", attention="attn", attn="attn", z="attn.out_proj", mlp="ffn.down_proj"),
     "xglm": Record(**OPT), "biogpt": Record(**OPT, layers="biogpt.layers"),
     "persimmon": fused("self_attn.query_key_value", "by head", z="self_attn.dense"),
-    **dict.fromkeys(["ernie4_5", "seed_oss", "arcee", "helium", "hunyuan", "jais2", "apertus", "dots1", "qwen2_moe", "glm", "ministral", "phimoe", "bitnet", "vaultgemma", "nanochat"], LLAMA),
     "exaone4": Record(**POST_NORM),
     "granitemoe": Record(mlp="block_sparse_moe", **TIMES),
     "olmoe": Record(**WHOLE_NORM),
     "llama4": Record(mlp="feed_forward"),
     "gpt_bigcode": fused("attn.c_attn", "blocks", **GPT, z="attn.c_proj"),
-}
+})
 
 SITES = ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z", "q", "k", "v", "knockout")
 
