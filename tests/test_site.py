@@ -1,5 +1,5 @@
 "The built site in a real browser with the network off: every picture is drawn, and nothing is fetched from elsewhere."
-import html, json, re, shutil, subprocess
+import html, json, re, shutil, subprocess, zlib
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -204,6 +204,25 @@ def test_charts_turn_with_the_page_and_paper_is_white(site, steps, dark):
     labels = theme.LOOK["axis"]["labelColor"]
     drawn = [[colour in re.sub(r"(?s)<script.*?</script>", "", f) for colour in (labels, theme.DARK[labels])] for f in found]
     assert len(drawn) > 3 and all(d == [not dark, dark] for d in drawn), drawn
+
+
+def inks(page, script):
+    "Colours `(red, green, blue)` with which a page fills areas on paper, as its PDF says."
+    opened, paper = page.with_name(f"printed-{page.name}"), page.with_suffix(".pdf")
+    opened.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
+    subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=15000",
+        f"--print-to-pdf={paper}", opened.resolve().as_uri()], capture_output=True, timeout=120)
+    data = paper.read_bytes(); opened.unlink(); paper.unlink()
+    streams = b"\n".join(zlib.decompressobj().decompress(s) for s in re.findall(rb"(?s)FlateDecode.*?stream\r?\n(.*?)endstream", data))
+    return {tuple(round(255 * float(v)) for v in found) for found in re.findall(rb"([\d.]+) ([\d.]+) ([\d.]+) rg\b", streams)}
+
+
+@needs_browser
+@pytest.mark.parametrize("page", ("study-x", "method"))
+def test_paper_is_white_when_the_page_is_dark(site, page):
+    grounds = {tuple(int(c[i:i + 2], 16) for i in (1, 3, 5)) for c in ("#15171c", "#1d2027", theme.DARK["#ffffff"])}
+    found = inks(site / f"{page}.html", LATER % SWITCH)
+    assert found and not found & grounds, found
 
 
 @needs_browser
