@@ -212,6 +212,7 @@ def chosen_pairs(
     return finding(how, study.steps, _dropped(run, Path(folder)/"dropped.csv"),
         *_read_otherwise(getattr(study, "notes", None)))
 
+# %% ../nbs/09c_audit.ipynb #d9fe4926
 def _dropped(run, path):
     "How many pairs were left out, and why."
     dropped = read_table(path) if path.is_file() else pd.DataFrame()

@@ -99,6 +99,7 @@ def changed(runs, kind, layer, base, source, position, head):
     z[token, which] = runs.z[layer][giver, at, which]
     return rest_of_layer(rows, layer, pre[:, None], z=z[:, None])[:, 0]
 
+# %% ../nbs/05_engine.ipynb #b16985fd
 def enter(runs, x, plan, entry, budget):
     "Fill the new rows `x` `[row, token, d_model]` at the door of layer `entry`."
     position = plan.start[:, None] + torch.arange(x.shape[1])

@@ -215,6 +215,7 @@ def _added(pre, post, done, guess=None):
             group, numbers, _ = min(fits, key=lambda t: (sum(abs(c - 1) for c in t[1]) > 1e-2, t[2]))
             return [names[i] for i in group], numbers
 
+# %% ../nbs/00b_families.ipynb #72a2d5a6
 def _normed_sums(pre, post, done):
     "The same where each sum is normed before it goes on: names of the two parts, or None."
     found = _candidates(done, pre.shape)
@@ -341,21 +342,25 @@ class Anatomy:
     latent:bool # the cache holds one latent key for all heads, of which keys and values are made
     d_model:int
 
-    @property
-    def parallel(self): return any(b.parallel for b in self.blocks)
-    @property
-    def additive(self): return all(b.additive for b in self.blocks)
-    @property
-    def own(self): "Each layer is handed something of the token's own."; return any(r and r.own
-            for rules in self.rules for r in rules)
-    @property
-    def sites(self):
-        "What can be patched."
-        lacks = {"resid_mid"} if self.parallel else set()
-        if not all(b.query for b in self.blocks): lacks.add("q")
-        if self.latent: lacks.add("v")
-        return tuple(s for s in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z", "q", "k", "v")
-            if s not in lacks)
+@patch(as_prop=True)
+def parallel(self:Anatomy): return any(b.parallel for b in self.blocks)
+
+# %% ../nbs/00b_families.ipynb #0c9f4449
+@patch(as_prop=True)
+def additive(self:Anatomy): return all(b.additive for b in self.blocks)
+
+@patch(as_prop=True)
+def own(self:Anatomy): "Each layer is handed something of the token's own."; return any(r and r.own
+        for rules in self.rules for r in rules)
+
+@patch(as_prop=True)
+def sites(self:Anatomy):
+    "What can be patched."
+    lacks = {"resid_mid"} if self.parallel else set()
+    if not all(b.query for b in self.blocks): lacks.add("q")
+    if self.latent: lacks.add("v")
+    return tuple(s for s in ("resid_pre", "attn_out", "resid_mid", "mlp_out", "resid_post", "z", "q", "k", "v")
+        if s not in lacks)
 
 # %% ../nbs/00b_families.ipynb #f026
 class _Asked(Keys):

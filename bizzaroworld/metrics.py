@@ -125,6 +125,7 @@ def top1(
 # %% ../nbs/03_metrics.ipynb #mb2
 METRICS = ("log_probability", "kl_divergence", "rank")
 
+# %% ../nbs/03_metrics.ipynb #f7dd82aa
 def read_metrics(
     net, # gives logits: has `readout`, `norm`, `logits` and `words`, as the engine's `Network`
     final:Float[torch.Tensor, "row d_model"], # residual stream after the last layer

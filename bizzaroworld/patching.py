@@ -22,6 +22,7 @@ ROUTES = ("q", "k", "v", "knockout")
 OF_A_HEAD, IN_WINDOWS = ("z", "q", "k", "v"), ("resid_pre", "attn_out", "mlp_out", "knockout")
 POSITIONS = ("entity", "entity_last", "final", "elsewhere")
 
+# %% ../nbs/04_patching.ipynb #18dd843a
 @dataclass(frozen=True)
 class Patch:
     "One activation to overwrite: a site, a layer, a position, and a head where the site belongs to one."

@@ -132,6 +132,7 @@ def edge_name(receiver, position, layer, head):
     if receiver == "final": return "answer (direct)"
     return f"{receiver} of L{layer}{'H' if receiver == 'q' else 'KV'}{head}, {position}"
 
+# %% ../nbs/10c_routing_charts.ipynb #31e58dd4
 def edges(
     paths:pd.DataFrame, # as `routing.path_patching` gives it
     *,
