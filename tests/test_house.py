@@ -1,5 +1,5 @@
 "The rules of the house hold, and each of them can be seen to fail."
-import json
+import json, subprocess, sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +58,11 @@ def test_every_chapter_runs_something():
     for path in house.chapters():
         assert sum(bool(house.body(t).strip()) for t in house.code(path)) > 3, path.name
         assert "skip_exec: true" not in house.source(house.cells(path)[0]), path.name
+
+
+def test_importing_the_library_switches_nothing_on():
+    "Somebody's own charts in their notebook stay as they are: only `theme.use()` changes how pictures are kept."
+    names = [p.stem for p in house.modules()]
+    code = ("import importlib, altair as alt; said = lambda: (alt.renderers.active, alt.data_transformers.active, alt.data_transformers.options, alt.theme.active); before = said()\n"
+        f"for name in {names}: importlib.import_module('bizzaroworld.' + name)\nprint(said() == before)")
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()[-1] == "True"
