@@ -43,8 +43,8 @@ def _shared(p, *words):
         models=lambda: p.add_argument("--model", required=True, nargs="+", type=_word, metavar="M",
             help=MODEL + "; of several, the pairs that all of them know are studied too"),
         battery=lambda: p.add_argument("--battery", type=_word, metavar="F",
-            help="CSV or JSON file of pairs; the model's default battery if not given; `shared` for pairs known "
-            "under all models in --results"),
+            help="file of pairs or of relations (CSV, JSON); the model's default battery if not given; `words`, `large`, "
+            "`unsure`, `unknown`: other facts by our rule; `shared`: pairs known under all models in --results"),
         device=lambda: (
             p.add_argument("--device", type=_word, default="auto", metavar="D", help="auto, cpu, cuda, mps"),
             p.add_argument("--dtype", type=_word, default="auto", metavar="T",
@@ -54,6 +54,14 @@ def _shared(p, *words):
                 help="whether each prompt begins with a BOS (default: as the model wants it)"),
             p.add_argument("--chat", action="store_true",
                 help="each prompt begins the answer inside the model's chat template")),
+        reading=lambda: (
+            p.add_argument("--align", choices=("equal", "right"), default="equal",
+                help="prompts of unequal length: left out (default), or position by position from the right end"),
+            p.add_argument("--answers", choices=("first", "single", "whole"), default="first",
+                help="answers of several tokens: the first token that differs (default), left out, or the whole "
+                "answer's log-probability"),
+            p.add_argument("--pairs", type=_count, metavar="N", help="draw so many of the pairs, by --seed"),
+            p.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")),
         json=lambda: p.add_argument("--json", action="store_true", help="one JSON object on standard output"),
         results=lambda: p.add_argument("--results", type=_word, default="results", metavar="DIR",
             help="folder of finished studies (default: results)"))
@@ -80,16 +88,18 @@ def parser():
         return sub
     command("models", "known models; which are at hand offline", "json")
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device",
-        "prompts", "json", "results")
+        "prompts", "reading", "json", "results").add_argument("--mend", type=_word, metavar="FILE",
+        help="also write the battery with what can be mended for certain, such as a target's missing space")
     sub = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
-        "device", "prompts", "json", "results")
+        "device", "prompts", "reading", "json", "results")
     sub.add_argument("--selection", type=_word, default="C", metavar="A|B|C",
         help="A: 15 strongest pairs; B: best of each category; C: all (default)")
     sub.add_argument("--out", type=_word, metavar="DIR",
-        help="folder for the results (default: RESULTS/MODEL, or RESULTS/shared/MODEL with --battery shared)")
-    sub.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")
+        help="folder for the results (default: RESULTS/MODEL, or RESULTS/NAME/MODEL with a battery that has a name)")
     sub.add_argument("--quick", action="store_true",
         help="the six experiments alone: no controls, maps, routes, circuits")
+    sub.add_argument("--beside", action="store_true",
+        help="also other facts (words, unsure, unknown), with what the headline numbers need")
     sub.add_argument("--experiments", type=_word, metavar="E,E",
         help="only these of the six, such as 1,3; implies --quick")
     sub = command("report", "notebooks and site from what is in the results", "results")
@@ -191,30 +201,43 @@ def _models(args):
     _put(table.to_string(index=False))
 
 def _battery_file(args):
-    "The user's battery and its name, checked before anything heavy is loaded; (None, 'default') where there is none."
+    "The user's battery and its name, checked before anything heavy is loaded; (None, its name) where a rule makes it."
     if args.battery is None: return None, "default"
     if args.battery == "shared":
         from bizzaroworld.results import shared_table
         return shared_table(args.results), "shared"
-    from bizzaroworld.battery import read_battery
-    return read_battery(args.battery), args.battery
+    from bizzaroworld.selection import RULES
+    if args.battery in RULES: return None, args.battery
+    from bizzaroworld.readers import read_any
+    return read_any(args.battery, seed=getattr(args, "seed", 0)), args.battery
 
 # %% ../nbs/12_cli.ipynb #c016
 def _prompts(args):
     "How prompts are encoded, as `load` and `load_tokenizer` take it."
     return dict(bos=args.bos, chat=args.chat)
 
+def _how(args):
+    "How a battery is read."
+    from bizzaroworld.battery import How
+    return How(align=args.align, answers=args.answers)
+
 def _aligned(args, table):
-    "A battery under a model: the user's needs the tokenizer alone, the default one the weights too."
+    "A battery under a model: pairs need the tokenizer alone, what a rule chooses from needs the weights too."
     from bizzaroworld.battery import align
     from bizzaroworld.models import load
+    from bizzaroworld.readers import under
+    from bizzaroworld.selection import Pool
     from bizzaroworld.tokens import load_tokenizer
-    if table is not None: return table, align(table, load_tokenizer(args.model, **_prompts(args)))
+    if table is not None and not isinstance(table, Pool):
+        tokenizer = load_tokenizer(args.model, **_prompts(args))
+        table = under(table, tokenizer)
+        return table, align(table, tokenizer, _how(args)), None
     from bizzaroworld.network import Network
     from bizzaroworld.knowledge import choose_battery
     model = load(args.model, device=args.device, dtype=args.dtype, **_prompts(args))
-    chosen = choose_battery(model, Network(model))
-    return chosen.table, chosen.battery
+    chosen = choose_battery(model, Network(model), table, source=args.battery or "default", how=_how(args),
+        count=args.pairs, seed=args.seed)
+    return chosen.table, chosen.battery, chosen.steps
 
 def _notes(battery):
     "What is read otherwise than it is written, or needs a word: the row and one sentence."
@@ -225,30 +248,50 @@ def _notes(battery):
 
 # %% ../nbs/12_cli.ipynb #c016b
 def _check(args):
-    "Which pairs are valid, why the others are not, and what is read otherwise than it is written."
+    "Which pairs are valid, why the others are not, what would mend them, and what is read otherwise than written."
     from bizzaroworld.hub import model_folder
+    from bizzaroworld.mending import advice, write_mended
+    if args.mend: _check_writable(args.mend, "--mend", file=True)
     table, source = _battery_file(args)
     model_folder(args.model, weights=False)   # a hub is asked before the heavy libraries are loaded
-    table, battery = _aligned(args, table)
-    dropped = [dict(index=int(i), reason=r) for i, r in zip(battery.dropped["index"], battery.dropped.reason)]
+    table, battery, steps = _aligned(args, table)
+    lost = zip(battery.dropped["index"], battery.dropped.reason)
+    dropped = [dict(index=int(i), reason=r, mend=advice(r)) for i, r in lost]
     found = dict(model=args.model, battery=source, pairs=len(table), valid=len(battery.pairs),
-        categories=len({p.category for p in battery.pairs}), dropped=dropped, notes=_notes(battery))
-    if args.json: return found
+        categories=len({p.category for p in battery.pairs}), dropped=dropped, notes=_notes(battery),
+        steps=[] if steps is None else steps.to_dict("records"))
+    if args.mend: found["mended"] = write_mended(args.mend, table, _tokenizer(args), _how(args))
+    if not args.json: _show_check(found)
+    return found
+
+# %% ../nbs/12_cli.ipynb #7edab743
+def _tokenizer(args):
+    from bizzaroworld.tokens import load_tokenizer
+    return load_tokenizer(args.model, **_prompts(args))
+
+def _show_check(found):
+    "What `check` found, for people."
+    for s in found["steps"]: _put(f"  {s['pairs']:>7,}  {s['step']}")
     _put("{model}: {valid} of {pairs} pairs valid, in {categories} categories".format(**found))
-    for d in dropped: _put(f"  {d['index']:>4}  {_line(d['reason'])}")
+    for d in found["dropped"]: _put(f"  {d['index']:>4}  {_line(d['reason'])}" + f"; {d['mend']}" * bool(d["mend"]))
     if found["notes"]: _put("notes:")
     for n in found["notes"]: _put(f"  {n['index']:>4}  {_line(n['note'])}")
+    if "mended" in found: _put("mended: {rows} rows, {pairs} pairs more, in {file}".format(**found["mended"]))
 
 # %% ../nbs/12_cli.ipynb #c018
 def _some_valid(args, table, source, name):
     "Refuse prompts that the model's tokenizer cannot take, and a battery of which nothing is left under it."
     from bizzaroworld.battery import align
     from bizzaroworld.facts import InputError, brief
+    from bizzaroworld.readers import under
+    from bizzaroworld.selection import Pool
     from bizzaroworld.tokens import load_tokenizer
     if table is None and _prompts(args) == dict(bos="auto", chat=False): return
     tokenizer = load_tokenizer(name, **_prompts(args))
-    battery = None if table is None else align(table, tokenizer)
-    if battery is None or battery.pairs: return
+    if table is None or isinstance(table, Pool): return
+    table = under(table, tokenizer)
+    battery = align(table, tokenizer, _how(args))
+    if battery.pairs: return
     raise InputError(f"no valid pair among {len(table)} in battery {source} for {name}: "
                      f"{brief(battery.dropped.reason.mode()[0], 250)}; see bizzaroworld check")
 
@@ -256,7 +299,9 @@ def _some_valid(args, table, source, name):
 def _out(args, name, source):
     "Where a study goes."
     from bizzaroworld.hub import folder_name
-    return Path(args.out or Path(args.results)/("shared" if source == "shared" else "")/folder_name(name))
+    from bizzaroworld.selection import RULES
+    named = source if source in ("shared", *RULES) and source != "default" else ""
+    return Path(args.out or Path(args.results)/named/folder_name(name))
 
 def _check_experiments(args):
     "Refuse an experiment that there is not."
@@ -273,6 +318,8 @@ def _check_study(args, table, source):
     from bizzaroworld.results import check_folder
     from bizzaroworld.hub import folder_name, locate, model_folder
     args.model = list(dict.fromkeys(args.model))
+    if args.beside and (source != "default" or args.out):
+        raise InputError("--beside goes with the default battery in --results: leave --battery and --out out")
     if args.selection not in SELECTIONS: select(None, args.selection)
     if args.out and len(args.model) > 1:
         raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use "
@@ -304,12 +351,21 @@ class _Studies:
             self.name, self.tokenizers[name] = name, self.model.tokenizer
         return self.model
 
+    def beside(self, name):
+        "Other batteries of the same model, with the experiments that its headline numbers need."
+        from bizzaroworld.headline import BESIDE, NEEDED
+        from bizzaroworld.results import study_table
+        from bizzaroworld.selection import pool
+        valid = study_table(_out(self.args, name, "default"), "candidates.csv")
+        return [self.run(name, pool(battery, valid), battery, experiments=NEEDED) for battery in BESIDE]
+
     def run(self, name, table, source, **options): # of `study`
         from bizzaroworld.study import study
         args = self.args
         out, args.doing = _out(args, name, source), name if len(args.model) > 1 else ""
         done = study(self.at_hand(name), table, out=out, source=source, seed=args.seed,
-            progress=progress_line(name, 60 if table is None else len(table)), **options)
+            how=_how(args), count=args.pairs,
+            progress=progress_line(name, 60 if not hasattr(table, "iloc") else len(table)), **options)
         _left_out(name, done)
         return _summary(args, name, out, done.run)
 
@@ -336,9 +392,12 @@ def _study(args):
     table, source = _battery_file(args)
     _check_study(args, table, source)
     studies = _Studies(args)
-    found = [studies.run(name, table, source, selection=args.selection, quick=args.quick,
-        experiments=args.experiments) for name in args.model]
-    if len(args.model) > 1 and table is None:
+    found = []
+    for name in args.model:
+        found.append(studies.run(name, table, source, selection=args.selection, quick=args.quick,
+            experiments=args.experiments))
+        if args.beside: found += studies.beside(name)
+    if len(args.model) > 1 and source == "default":
         from bizzaroworld.results import shared_table
         try: shared = shared_table(args.results)
         except InputError as e: _note("bizzaroworld", _line(f"no shared battery: {e}"))
@@ -371,11 +430,12 @@ PATIENCE = 10_000   # random pairs, or patches one at a time: an hour and more
 
 def _bounded(args, table):
     "Refuse more pairs or patches than there are, or than anybody waits for."
-    from bizzaroworld.facts import InputError, load_facts
-    from bizzaroworld.selection import PER_CATEGORY
+    from bizzaroworld.facts import InputError
+    from bizzaroworld.selection import RULES
+    rule = RULES["default"]
     if table is not None: most, what = len(table), f"battery {args.battery} holds"
     elif args.shape: most, what = PATIENCE, "a shape is measured on"
-    else: most, what = PER_CATEGORY * load_facts().category.nunique(), "the default battery holds"
+    else: most, what = rule.per_category * rule.categories, "the default battery holds"
     args.pairs = min(60, most) if args.pairs is None else args.pairs
     args.sample = (20 if args.shape else 200) if args.sample is None else args.sample
     if args.pairs > most: raise InputError(f"--pairs {args.pairs}: {what} at most {most:,} pairs: ask for no more")

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['KINDS', 'PLANNED', 'State', 'state_of', 'Plan', 'plan', 'changed', 'enter', 'Edits', 'advance', 'Climb', 'climb',
            'sweep', 'Patched', 'other_run', 'read_difference', 'refuse_missing', 'in_blocks', 'joined', 'patch_all',
-           'all_metrics']
+           'all_metrics', 'whole_answers', 'own_log_probability']
 
 # %% ../nbs/05_engine.ipynb #e002
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import torch
 from jaxtyping import Float
 from fastcore.basics import patch
@@ -17,6 +17,7 @@ from .facts import InputError
 from .metrics import METRICS, read_metrics
 from .network import Network, Rows, Runs, Stop, rest_of_layer, run_layer, to_device
 from .parallel import equal_parts, in_parts, on_each_core
+from .battery import seen_from
 from .patching import DIRECTIONS, Patch, target_ids, token_indices
 
 # %% ../nbs/05_engine.ipynb #e020
@@ -46,8 +47,8 @@ def state_of(
     return State(layers[0], layers[-1], kind, head, patch.position)
 
 # %% ../nbs/05_engine.ipynb #e021
-PLANNED = ("n", "entry", "length", "kind", "until", "head", "base", "source", "start", "first", "stop", "direction",
-    "pair", "state")
+PLANNED = ("n", "entry", "length", "kind", "until", "head", "base", "source", "start", "first", "stop", "shift",
+    "direction", "pair", "state")
 
 @dataclass(frozen=True)
 class Plan:
@@ -74,29 +75,33 @@ def plan(
     for d, direction in enumerate(directions):
         for i, pair in enumerate(pairs):
             base = i + len(pairs) * (direction == "denoising")
-            where = {p: token_indices(p, pair) for p in {s.position for s in states}}
+            seen = seen_from(pair, direction)
+            where = {p: token_indices(p, seen) for p in {s.position for s in states}}
+            # the other run's tokens count from the right end; a foreign run comes with the indices of this one
+            other = sources[d][i] == i + len(pairs) * (direction == "noising")
+            shift = (len(seen.corrupt_tokens) - seen.n_tokens) * other
             for j, s in enumerate(states):
                 span = where[s.position]
-                start = pair.n_tokens - 1 if s in final_alone else span[0]
-                rows.append((pair.n_tokens - start, s.entry, pair.n_tokens, KINDS.index(s.kind), s.until, s.head,
-                             base, sources[d][i], start, span[0], span[-1] + 1, d, i, j))
+                start = seen.n_tokens - 1 if s in final_alone else span[0]
+                rows.append((seen.n_tokens - start, s.entry, seen.n_tokens, KINDS.index(s.kind), s.until, s.head,
+                             base, sources[d][i], start, span[0], span[-1] + 1, shift, d, i, j))
     return Plan(torch.tensor(sorted(rows), dtype=torch.long).reshape(-1, len(PLANNED)))
 
 # %% ../nbs/05_engine.ipynb #e022
-def changed(runs, kind, layer, base, source, position, head):
+def changed(runs, kind, layer, base, source, position, head, shift=0):
     "The changed residual stream `[token, d_model]` at the door of the layer after the patch; indices on the processor."
-    net = runs.net
-    here, giver, at, which = to_device(net.device, base, source, position, head)
-    if kind == "resid": return runs.pre[layer][giver, at]
+    net = runs.net   # `shift`: how many tokens further right the giving run holds the same place
+    here, giver, at, there, which = to_device(net.device, base, source, position, position + shift, head)
+    if kind == "resid": return runs.pre[layer][giver, there]
     pre, mlp = runs.pre[layer][here, at], runs.mlp[layer]
-    if kind == "mlp_out": return pre + runs.attn[layer][here, at] + mlp[giver, at]
+    if kind == "mlp_out": return pre + runs.attn[layer][here, at] + mlp[giver, there]
     rows = Rows(runs, base, position, 1)
     if kind == "attn_out":
-        attn = runs.attn[layer][giver, at]
+        attn = runs.attn[layer][giver, there]
         if net.blocks[layer].parallel: return pre + attn + mlp[here, at]
         return rest_of_layer(rows, layer, pre[:, None], attn=attn[:, None])[:, 0]
     z, token = runs.z[layer][here, at], torch.arange(len(base), device=net.device)
-    z[token, which] = runs.z[layer][giver, at, which]
+    z[token, which] = runs.z[layer][giver, there, which]
     return rest_of_layer(rows, layer, pre[:, None], z=z[:, None])[:, 0]
 
 # %% ../nbs/05_engine.ipynb #b16985fd
@@ -113,7 +118,7 @@ def enter(runs, x, plan, entry, budget):
             if not len(row): continue   # behind the last layer only the final token is read
             to, at = to_device(runs.net.device, row, token)
             x[to, at] = changed(runs, kind, entry if kind == "resid" else entry - 1, plan.base[row], plan.source[row],
-                position[row, token], plan.head[row])
+                position[row, token], plan.head[row], plan.shift[row])
 
 # %% ../nbs/05_engine.ipynb #e023
 class Edits:
@@ -145,7 +150,7 @@ def write(self:Edits, x, kind, position, store=None):
     row, token = self.at(kind, position)
     if not len(row): return x
     row, token, source, where, head = to_device(self.device, row, token, self.plan.source[row],
-        position[row, token], self.plan.head[row])
+        position[row, token] + self.plan.shift[row], self.plan.head[row])
     new, each = self.store(store or kind, source, where), torch.arange(len(row), device=self.device)
     x = x.clone()
     if kind in ("q", "k", "v", "z"): x[row, token, head] = new[each, head]
@@ -298,7 +303,7 @@ def in_blocks(
     runs:int=2, # runs that are kept for each pair
 )->list: # lists of indices into `pairs`
     "Which pairs' runs are kept at the same time."
-    parts, tokens = [[]], [p.n_tokens for p in pairs]
+    parts, tokens = [[]], [max(p.n_tokens, len(p.corrupt_tokens)) for p in pairs]
     if net.bytes_of(runs * len(pairs), max(tokens, default=0)) <= net.memory: return [list(range(len(pairs)))]
     for i in sorted(range(len(pairs)), key=tokens.__getitem__):
         if parts[-1] and net.bytes_of(runs * (len(parts[-1]) + 1), tokens[i]) > net.memory: parts.append([])
@@ -333,10 +338,13 @@ def patch_all(
     blocks = in_blocks(net, pairs) if every is None and sources is None else []
     if len(blocks) > 1:
         return _block_by_block(net, pairs, patches, blocks, progress, directions, metrics, budget)
+    if any(p.whole for p in pairs): return whole_answers(net, pairs, patches, directions, sources, budget, progress)
     if every is None: every = Runs(net, [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs])
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device).reshape(-1, 2)
     unpatched = read_difference(net, every.final()[:2 * len(pairs)], ids.repeat(2, 1))
     refuse_missing(net, patches)
+    if any(p.corrupt_span for p in pairs) and any(p.site in ("q", "k") for p in patches):
+        raise InputError("prompts of unequal length: a query or key carries its position, so it cannot be exchanged")
     of_patch = [state_of(p, len(net.layers), net.anatomy.additive) for p in patches]
     states = {s: i for i, s in enumerate(dict.fromkeys(of_patch))}
     rows = plan(pairs, states, directions, sources or other_run(pairs, directions), len(net.layers))
@@ -374,3 +382,42 @@ def all_metrics(net, final, plan, every, ids):
             ids[base[mine] % len(ids), 0]).cpu()
     on_each_core(read, equal_parts(base.argsort(stable=True), 512, net.device), net.device)
     return found
+
+# %% ../nbs/05_engine.ipynb #0201f3a5
+def _at_token(pair, which, j):
+    "The pair whose next token is token `j` of one of its answers."
+    answer = pair.answers[which]
+    return replace(pair, clean_tokens=pair.clean_tokens + answer[:j], corrupt_tokens=pair.corrupt_tokens + answer[:j],
+        clean_target_id=answer[j], behind=j, whole=False)
+
+def _of_some(sources, some, total):
+    "Which runs give, among the runs of some pairs."
+    side = lambda run: some.index(run % total) + len(some) * (run // total)
+    return sources and [[side(of[i]) for i in some] for of in sources]
+
+def whole_answers(net, pairs, patches, directions=DIRECTIONS, sources=None, budget=None, progress=None)->Patched:
+    "`patch_all` for pairs whose LD compares whole answers."
+    if any(p.site == "knockout" for p in patches): raise InputError("a whole answer has no knock-out: leave it out")
+    ld, unpatched = torch.zeros(len(directions), len(pairs), len(patches)), torch.zeros(2, len(pairs))
+    steps = [(which, j) for which in (0, 1) for j in range(max(len(p.answers[which]) for p in pairs))]
+    for done, (which, j) in enumerate(steps):
+        some = [i for i, p in enumerate(pairs) if j < len(p.answers[which])]
+        each, sign = [_at_token(pairs[i], which, j) for i in some], (1, -1)[which]
+        every = Runs(net, [p.clean_tokens for p in each] + [p.corrupt_tokens for p in each])
+        got = patch_all(net, each, patches, directions=directions, every=every, metrics=True, budget=budget,
+            sources=_of_some(sources, some, len(pairs)))
+        ld[:, some] += sign * got.metrics[..., METRICS.index("log_probability")]
+        unpatched[:, some] += sign * own_log_probability(net, every.final(), each).reshape(2, -1)
+        if progress: progress((done + 1) / len(steps))
+    return Patched(ld, *unpatched)
+
+# %% ../nbs/05_engine.ipynb #cb667e4f
+@torch.inference_mode()
+def own_log_probability(
+    net:Network, # the model
+    final:Float[torch.Tensor, "run d_model"], # residual stream after the last layer: clean runs, then corrupt ones
+    pairs, # list of `Pair`
+)->Float[torch.Tensor, "run"]: # in nats, on the CPU
+    "Log-probability of each pair's clean target at the end of both its runs."
+    ids = torch.tensor([p.clean_target_id for p in pairs], device=final.device).repeat(2)
+    return read_metrics(net, final, final, torch.arange(len(final), device=final.device), ids)[:, 0].cpu()

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 from .schema import EVERY_PAIR, EXPERIMENTS, PATCHES, names, pick
+from .battery import seen_from
 from .metrics import delta, effect
 from .patching import DIRECTIONS, Patch, token_indices
 from .engine import patch_all
@@ -90,7 +91,8 @@ def tidy(
         for i, pair in enumerate(pairs):
             clean, corrupt = float(result.ld_clean[i]), float(result.ld_corrupt[i])
             run, other = map(torch.tensor, (clean, corrupt) if direction == "noising" else (corrupt, clean))
-            ld, tokens = result.ld[d, i], {p: token_indices(p, pair)[0] for p in {p.position for _, p in patches}}
+            seen = seen_from(pair, direction)
+            ld, tokens = result.ld[d, i], {p: token_indices(p, seen)[0] for p in {p.position for _, p in patches}}
             none = torch.full((len(patches), len(METRICS)), torch.nan)
             more = none if result.metrics is None else result.metrics[d, i]
             parts.append(about.assign(battery_idx=pair.battery_idx, category=pair.category, direction=direction,

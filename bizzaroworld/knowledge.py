@@ -6,13 +6,15 @@
 __all__ = ['final_logits', 'baselines', 'candidates', 'triage', 'Chosen', 'choose_battery']
 
 # %% ../nbs/05f_knowledge.ipynb #n002
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 import torch
-from .facts import InputError, load_facts, load_templates, make_pairs
-from .battery import Battery, align
-from .selection import BASELINES, KEY, choose, is_known, rule_steps
+from .facts import InputError
+from .battery import Battery, How, align
+from .engine import whole_answers
+from .readers import under
+from .selection import BASELINES, KEY, RULES, Pool, choose, is_known, pool, rule_steps
 from .metrics import log_probability, rank
 from .patching import target_ids
 from .network import Network
@@ -56,16 +58,28 @@ def baselines(
     columns = (ld(clean), ld(corrupt), ld(clean) - ld(corrupt),
         clean[:, 0].numpy(), corrupt[:, 0].numpy(),
         clean[:, 1].long().numpy(), corrupt[:, 1].long().numpy())
-    return pd.DataFrame(dict(zip(BASELINES, columns)))
+    found = pd.DataFrame(dict(zip(BASELINES, columns)))
+    return found.assign(**_whole(net, pairs)) if any(p.whole for p in pairs) else found
+
+def _whole(net, pairs):
+    "LD of whole answers, and the probability of each on its own prompt; ranks stay those of the first token."
+    of = [replace(p, answers=(a, ())) for p in pairs for a in p.answers]
+    each = whole_answers(net, of, [])
+    own = dict(p_clean_target_on_clean=each.ld_clean[::2].exp(), p_corrupt_target_on_corrupt=each.ld_corrupt[1::2].exp())
+    clean, corrupt = (t[::2] - t[1::2] for t in (each.ld_clean, each.ld_corrupt))
+    return {k: v.double().numpy() for k, v in dict(ld_clean=clean, ld_corrupt=corrupt, total_swing=clean - corrupt,
+        **own).items()}
 
 # %% ../nbs/05f_knowledge.ipynb #n009
 def candidates(
     net:Network, # the model
     tokenizer, # its tokenizer
+    pairs:pd.DataFrame|None=None, # of a `Pool`; the default one's if not given
+    how:How=How(), # answers of several tokens, prompts of unequal length
 )->pd.DataFrame: # one row for each valid candidate pair, with the baseline columns and `known`
-    "All pairs that the facts make and the tokenizer admits, with what the model knows of them."
-    table = make_pairs(load_facts(), load_templates())
-    battery = align(table, tokenizer)
+    "The pairs of a pool that the tokenizer admits, with what the model knows of them."
+    table = pool().pairs if pairs is None else pairs
+    battery = align(table, tokenizer, how)
     rows = table.iloc[[p.battery_idx for p in battery.pairs]].reset_index(drop=True)
     rows = pd.concat([rows, baselines(net, battery.pairs)], axis=1)
     return rows.assign(known=is_known(rows))
@@ -100,30 +114,44 @@ class Chosen:
     "The battery of a study, and where it came from."
     table:pd.DataFrame # columns as in `battery.COLUMNS`
     battery:Battery # aligned
-    source:str # file name, or `default`
-    candidates:pd.DataFrame|None=None # where the default rule was used
+    source:str # file name, or one of `selection.RULES`
+    candidates:pd.DataFrame|None=None # of the default battery
     steps:pd.DataFrame|None=None
     baselines:pd.DataFrame|None=None # of the aligned pairs, where the rule has read them
 
 # %% ../nbs/05f_knowledge.ipynb #c048b
+def _drawn(battery, count, seed):
+    "So many of a battery's pairs, drawn by a seed, in their order."
+    if count is None or count >= len(battery.pairs): return battery
+    kept = sorted(np.random.default_rng(seed).choice(len(battery.pairs), count, replace=False))
+    return replace(battery, pairs=[battery.pairs[i] for i in kept])
+
 def choose_battery(
     model, # a bridge
     net:Network, # the same model
-    table:pd.DataFrame|None=None, # the user's battery; the default one if not given
+    table:pd.DataFrame|Pool|None=None, # the user's battery, or facts to choose from; the one of that name if not given
     *,
     source:str="default", # how the battery is called in `run.json`
+    how:How=How(), # answers of several tokens, prompts of unequal length
+    count:int|None=None, # draw so many of the pairs; all if not given
+    seed:int=0, # of that draw
 )->Chosen:
     "The battery of a study, aligned to the model's tokenizer."
     every = steps = read = None
-    if table is None:
-        every = candidates(net, model.tokenizer)
-        rows = choose(every)
-        table, read, steps = rows[KEY], rows[list(BASELINES)], rule_steps(every, rows)
-    battery = align(table, model.tokenizer)
+    if table is None: table = pool(source)
+    # our own facts ask for one word
+    if source in RULES and how.answers == "first": how = replace(how, answers="single")
+    table = under(table, model.tokenizer)
+    if isinstance(table, Pool):
+        every = candidates(net, model.tokenizer, table.pairs, how) if table.valid is None else table.valid
+        rows = choose(every, table.rule)
+        table, read, steps = rows[KEY], rows[list(BASELINES)], rule_steps(table, every, rows)
+    battery = align(table, model.tokenizer, how)
     if not battery.pairs:
         reasons = battery.dropped.reason.value_counts()
         raise InputError(
             f"no valid pair among {len(table)} in battery {source} for {model.study_name}: "
             f"{reasons.index[0] if len(reasons) else 'it is empty'}; see bizzaroworld check")
+    battery = _drawn(battery, count, seed)
     if read is not None: read = read.iloc[[p.battery_idx for p in battery.pairs]].reset_index(drop=True)
-    return Chosen(table, battery, source, every, steps, read)
+    return Chosen(table, battery, source, every if source == "default" else None, steps, read)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SITES', 'ROUTES', 'OF_A_HEAD', 'IN_WINDOWS', 'POSITIONS', 'Patch', 'token_indices', 'target_ids', 'wider', 'readout',
-           'hooked_ld', 'runs', 'hooks_of', 'patch_one', 'patch_each', 'patch_rows', 'self_patched']
+           'hooked_ld', 'runs', 'moved', 'hooks_of', 'patch_one', 'patch_each', 'patch_rows', 'self_patched']
 
 # %% ../nbs/04_patching.ipynb #c002
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from .facts import InputError
 from .schema import DIRECTIONS
-from .battery import Pair
+from .battery import Pair, seen_from
 from bizzaroworld.models import (finished_at, hide, hook_name, read_sites, refuse_missing_site, run_final, sites_of,
     writer)
 
@@ -61,9 +61,9 @@ def token_indices(
             raise InputError(f"token index {position} in a prompt of {pair.n_tokens} tokens: use 0 to "
                              f"{pair.n_tokens - 1}")
         return (position,)
-    between = range(stop, pair.n_tokens - 1)
+    between = range(stop, pair.final)
     elsewhere = between[len(between) // 2] if between else max(start - 1, 0)
-    return {"entity": tuple(range(start, stop)), "entity_last": (stop - 1,), "final": (pair.n_tokens - 1,),
+    return {"entity": tuple(range(start, stop)), "entity_last": (stop - 1,), "final": (pair.final,),
         "elsewhere": (elsewhere,)}[position]
 
 # %% ../nbs/04_patching.ipynb #c014
@@ -113,6 +113,15 @@ def runs(
     both = (pair.clean_tokens, pair.corrupt_tokens)
     return both if direction == "noising" else both[::-1]
 
+def moved(
+    source, # activations of the giving run, as `read_sites` gives them
+    by:int, # tokens that the patched run is longer
+): # the same with the indices of the patched run
+    "Activations with their last token where the patched run has its own."
+    if not by: return source
+    cut = lambda x: x[-by:] if by < 0 else torch.cat([x.new_zeros(by, *x.shape[1:]), x])
+    return {place: cut(x) for place, x in source.items()}
+
 # %% ../nbs/04_patching.ipynb #c021
 def hooks_of(
     model, # from `load`
@@ -141,7 +150,8 @@ def patch_one(
     "The logit difference after one patch, by one hooked forward pass: the reference."
     patched, giving = runs(pair, direction)
     if source is None: source = read_sites(model, giving)
-    return hooked_ld(model, patched, target_ids(pair), hooks_of(model, pair, patch, source))
+    source, seen = moved(source, len(patched) - len(giving)), seen_from(pair, direction)
+    return hooked_ld(model, patched, target_ids(pair), hooks_of(model, seen, patch, source))
 
 # %% ../nbs/04_patching.ipynb #c028
 def patch_each(
@@ -171,7 +181,8 @@ def patch_rows(
 )->Float[torch.Tensor, "patch"]: # LD of each patched run, in logits
     "The reference's numbers with a row of the batch for each patch: hooks, full forwards, no cache."
     base, giving = runs(pair, direction)
-    source, found = read_sites(model, base if itself else giving), []
+    source, found = moved(read_sites(model, base if itself else giving), 0 if itself else len(base) - len(giving)), []
+    pair = seen_from(pair, direction)
     for part in (patches[start:start + size] for start in range(0, len(patches), size)):
         hooks = [h for i, p in enumerate(part) for h in hooks_of(model, pair, p, source, rows=i)]
         normed = run_final(model, [base] * len(part), hooks)

@@ -6,10 +6,11 @@
 __all__ = ['EXPERTS', 'WINDOWS', 'LOCAL', 'PART', 'PICTURED', 'PARTS', 'SENDERS', 'RANDOM_RANKINGS', 'PICTURES', 'imported',
            'code_sha256', 'settings_of', 'about', 'on_some_pairs', 'controls_of', 'parts_of', 'part_name', 'write_part',
            'read_part', 'run_parts', 'drop_parts', 'strongest', 'other_tables', 'with_tokens', 'finished_study',
-           'check_replaced', 'save_study', 'study']
+           'check_replaced', 'plain', 'save_study', 'study']
 
 # %% ../nbs/06b_study.ipynb #c002
 import ast, contextlib, hashlib, json, re, sys, time
+from dataclasses import replace
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ import pandas as pd
 from . import __version__
 from .schema import CONTROLS, EVERY_PAIR, EXPERIMENTS, NOTES, experiment_of, names, pick
 from .facts import InputError
+from .battery import How
 from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
 from .machine import forget_peak, git_commit, peak_memory, versions
 from .tokens import token_texts
@@ -55,14 +57,15 @@ def code_sha256():
     return hashlib.sha256(b"".join((folder/f"{m}.py").read_bytes() for m in sorted(imported("study")))).hexdigest()
 
 # %% ../nbs/06b_study.ipynb #c010c
-def settings_of(model, battery_table, source, selection, seed, quick, experiments):
+def settings_of(model, battery_table, source, selection, seed, quick, experiments, how, count):
     "All that can change the numbers of a study."
     content = Path(source).read_bytes() if Path(source).is_file() else battery_table.to_csv(index=False).encode()
     weight = next(model.original_model.parameters())
     return dict(model=model.study_name, revision=str(model.revision), dtype=str(weight.dtype).removeprefix("torch."),
         device=weight.device.type,
                 bos=bool(model.tokenizer.wants_bos), chat=bool(getattr(model.tokenizer, "chat", False)),
-                battery_sha256=hashlib.sha256(content).hexdigest(), selection=selection, seed=seed, quick=quick,
+                battery_sha256=hashlib.sha256(content).hexdigest(), drawn=count, align=how.align, answers=how.answers,
+                selection=selection, seed=seed, quick=quick,
                 experiments=list(experiments), package=__version__, code_sha256=code_sha256())
 
 # %% ../nbs/06b_study.ipynb #c012c
@@ -253,8 +256,10 @@ def check_replaced(out, settings, source):
     "Refuse to write over a finished study of other settings, or over one that holds more."
     if not (out/"run.json").is_file(): return
     asked = {"battery": source, **settings}
-    there = {"bos": asked["bos"], "chat": False, **read_run(out, old=True)}   # older studies had no choice
-    differs = [k for k in ("model", "battery", "selection", "seed", "dtype", "bos", "chat") if there.get(k) != asked[k]]
+    # older studies had no choice
+    there = {"bos": asked["bos"], "chat": False, **vars(How()), "drawn": None, **read_run(out, old=True)}
+    same = "model", "battery", "selection", "seed", "dtype", "bos", "chat", "align", "answers", "drawn"
+    differs = [k for k in same if there.get(k) != asked[k]]
     if asked["quick"] and not there.get("quick"): differs.append("quick")
     if [e for e in there["experiments"] if e not in asked["experiments"]]: differs.append("experiments")
     other = [f"{k} {there.get(k)} there, {asked[k]} here" for k in differs]
@@ -263,6 +268,10 @@ def check_replaced(out, settings, source):
                          "with --out, or delete it")
 
 # %% ../nbs/06b_study.ipynb #c024
+def plain(settings):
+    "Whether everything beside the six experiments is defined: prompts are of equal length, answers are compared by a token."
+    return settings["align"] == "equal" and settings["answers"] != "whole"
+
 def _work(model, net, chosen, out, settings, progress, began):
     "Run all experiments on a chosen battery, and write the study's files."
     name, source, seed, quick = model.study_name, chosen.source, settings["seed"], settings["quick"]
@@ -271,17 +280,19 @@ def _work(model, net, chosen, out, settings, progress, began):
         selection)
     pairs, one_per_category = ([p for p in chosen.battery.pairs if p.battery_idx in set(t.battery_idx)]
         for t in (ranked, select(ranked, "B")))
-    proof = prove(model, net, pairs, seed=seed)   # or nothing is written
+    # or nothing is written; a whole answer is held to the reference by its first token
+    proof = prove(model, net, [replace(p, whole=False) for p in pairs], seed=seed)
     patches = run_parts(parts_of(name, net, pairs, one_per_category, seed=seed, quick=quick, experiments=experiments),
         out, settings, progress)
     if not quick: patches = pd.concat([patches, random_heads(patches, seed=seed)], ignore_index=True)
-    wanted = BESIDE if not quick else ("patterns",) if "4F" in experiments else ()
+    wanted = BESIDE if not quick else ("patterns",) if "4F" in experiments and plain(settings) else ()
     tables, left_out = other_tables(name, net, pairs, one_per_category, patches, seed=seed, tables=wanted)
     run = {**settings, "settings": settings, "battery": source, **about(model, net), "proof": proof,
         "noise_floor": noise_floor(net, pairs[:2]),
            "left_out": left_out,
            "counts": dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs),
-               pairs_patched=len(pairs),
+               pairs_patched=len(pairs), pairs_uneven=sum(p.corrupt_span is not None for p in pairs),
+               pairs_of_several_tokens=sum(any(map(len, p.answers)) for p in pairs),
                           pairs_beside=0 if quick else len(one_per_category), rows=len(patches)),
            "peak_memory_bytes": peak_memory(settings["device"]), "seconds": round(time.perf_counter() - began, 2)}
     save_study(out, Study(ranked, patches, run, chosen.table, chosen.steps, tables, _notes(chosen.battery)), chosen)
@@ -321,17 +332,19 @@ def study(
     seed:int=0, # of everything that draws
     quick:bool=False, # the six experiments, LD and the pictures of attention alone: no controls, maps, routes, circuits
     experiments=EVERY_PAIR, # which of the six; fewer than all are quick
+    how:How=How(), # answers of several tokens, prompts of unequal length; whole answers and unequal prompts are quick
+    count:int|None=None, # draw so many of the pairs
     progress=None, # called with the share done
 )->Study:
     "Run all experiments on a battery and leave a finished study in `out`; read it where it is there already."
     select(pd.DataFrame(columns=["category"]), selection)   # what is unknown is refused before anything is computed
     for e in experiments: experiment_of(e)
-    quick = quick or set(experiments) != set(EVERY_PAIR)
+    quick = quick or set(experiments) != set(EVERY_PAIR) or not plain(vars(how))
     began, out, net = time.perf_counter(), Path(out), Network(model)
     forget_peak(net.device.type)
     check_folder(out, source)
-    chosen = choose_battery(model, net, table, source=source)
-    settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments)
+    chosen = choose_battery(model, net, table, source=source, how=how, count=count, seed=seed)
+    settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments, how, count)
     with lock(out, f"study of {model.study_name}"):
         clear_temporary(out); clear_temporary(out/".parts")
         found = finished_study(out, settings)

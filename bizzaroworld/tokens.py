@@ -8,6 +8,7 @@ __all__ = ['BOS', 'read_pretrained', 'sound_config', 'wants_bos', 'load_tokenize
 
 # %% ../nbs/01_tokens.ipynb #4735ca93
 import re
+from functools import lru_cache
 from pathlib import Path
 import transformers
 from tokenizers import Tokenizer
@@ -204,13 +205,18 @@ def _read(spelling):
     text = bytes(_BYTE[c] for c in spelling).decode(errors="surrogateescape")
     return re.sub("[\udc80-\udcff]", lambda m: f"<0x{ord(m[0]) - 0xdc00:02X}>", text)
 
+@lru_cache(2)
+def _added(tokenizer, size):
+    "The ids that were added to a vocabulary; Gemma has thousands, and building the table takes milliseconds."
+    return frozenset(tokenizer.added_tokens_decoder)
+
 def token_texts(
     tokenizer, # a Hugging Face tokenizer
     ids, # token ids
 )->list[str]: # one text a token, with its space in front
     "Tokens as a reader sees them."
     ids = [int(i) for i in ids]
-    added, backend = tokenizer.added_tokens_decoder, getattr(tokenizer, "backend_tokenizer", None)
+    added, backend = _added(tokenizer, len(tokenizer)), getattr(tokenizer, "backend_tokenizer", None)
     kind = backend.decoder.__getstate__() if backend is not None and backend.decoder is not None else b""
     texts = []
     for i, spelling in zip(ids, tokenizer.convert_ids_to_tokens(ids)):

@@ -2,7 +2,8 @@
 import json
 import pandas as pd, pytest
 from bizzaroworld import tokens as T
-from bizzaroworld.battery import COLUMNS, align, align_row, drift, read_battery, target_id
+from bizzaroworld.battery import COLUMNS, How, align, align_row, drift, read_battery
+from bizzaroworld.targets import target_id
 from bizzaroworld.facts import InputError, load_facts, load_templates, make_pairs
 
 ROW = dict(category="capitals", clean_prompt="The capital of france is", corrupt_prompt="The capital of japan is",
@@ -44,7 +45,7 @@ def test_each_rule_has_its_reason(tiny):
     assert "last tokens differ: ▁an and ▁a" in reason(t, clean_prompt="The apple is an", corrupt_prompt="The banana is a")
     assert "'paris' is already in the prompt" in reason(t, clean_prompt="The Paris of france is")
     assert "already in the prompt" in reason(t, corrupt_prompt="The capital of tokyo is")
-    assert "not a single token: ' new york' is ▁new | ▁york (2 tokens)" in reason(t, clean_target=" new york")
+    assert "not a single token: ' new york' is ▁new | ▁york (2 tokens)" in align_row(0, {**ROW, "clean_target": " new york"}, t, How(answers="single"))
     assert "both targets are the same token" in reason(t, corrupt_target=" paris")
     assert "unknown to the tokenizer" in reason(t, clean_prompt="The capital of Atlantis is")
     assert "entity_token 'spain' is not where the prompts differ" in reason(t, entity_token="spain")
@@ -86,17 +87,17 @@ def test_an_empty_result_renders(tiny):
 
 def test_chat_pairs_are_aligned(real):
     row = {**ROW, "clean_prompt": "The capital of France is", "corrupt_prompt": "The capital of Japan is", "clean_target": " Paris", "corrupt_target": " Tokyo"}
-    raw, chat = (align_row(0, row, real["smollm2-135m"], chat=c) for c in (False, True))
+    raw, chat = (align_row(0, row, real["smollm2-135m"], How(chat=c)) for c in (False, True))
     assert chat.clean_tokens[-raw.n_tokens:] == raw.clean_tokens
     assert chat.entity_span[0] - raw.entity_span[0] == chat.n_tokens - raw.n_tokens
 
 @pytest.mark.real
 def test_the_packages_own_pairs_on_both_tokenizers(real):
-    pairs = make_pairs(load_facts(), load_templates())
-    batteries = {n: align(pairs, t) for n, t in real.items()}
+    pairs = make_pairs(load_facts(first=10), load_templates())
+    batteries = {n: align(pairs, t, How(answers="single")) for n, t in real.items()}
     for name, battery in batteries.items():
         assert len(battery) + len(battery.dropped) == len(pairs) and battery.dropped.reason.str.len().gt(10).all()
-        assert len({p.category for p in battery.pairs}) == 20
+        assert len({p.category for p in battery.pairs}) >= 55
         for p in battery.pairs:
             start, stop = p.entity_span
             assert p.clean_tokens[:start] == p.corrupt_tokens[:start] and p.clean_tokens[stop:] == p.corrupt_tokens[stop:] and stop < p.n_tokens
