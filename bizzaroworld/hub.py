@@ -329,11 +329,11 @@ def model_folder(
 
 # %% ../nbs/00d_hub.ipynb #c027
 def at_hand(
-    name:str, # a known name
+    name:str, # as for `locate`
 )->bool:
     "Whether a model can be loaded without a network."
     spec = known_model(name)
-    if spec is None: return locate(name)[1]
-    if spec.source == "embedded":
+    if spec and spec.source == "embedded":
         return importlib.util.find_spec(PACKAGES[name]) is not None or is_whole(cache_folder()/f"{name}-v1")
-    return _cached(spec.hub_id, weights=True) is not None
+    place, local = locate(name)
+    return local or _cached(place, weights=True) is not None
