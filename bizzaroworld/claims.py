@@ -6,8 +6,7 @@
 __all__ = ['CLAIMS', 'rule', 'valid_pairs', 'size_of_swing', 'worst_layer', 'last_layer_worst', 'last_layer_worst_in_a', 'onset',
            'release_in_logits', 'release_in_a', 'damage_and_confidence', 'damage_and_swing', 'one_block',
            'end_of_storage', 'start_of_readout', 'hottest_head', 'spread_over_heads', 'peak_ratio', 'at_final',
-           'stream_against_attention', 'depths_of', 'scales_with_depth', 'same_depth', 'in_order', 'verdicts', 'rules',
-           'verdicts_counted']
+           'stream_against_attention', 'depths_of', 'scales_with_depth', 'same_depth']
 
 # %% ../nbs/09_claims.ipynb #c002
 from itertools import combinations
@@ -71,6 +70,18 @@ def _late(e, measure, value, published, room=0, selection="C"):
         f"The patch is cumulative: half of the answer has arrived at depth {as_text(arrival)}, the worst layer comes "
         f"at {as_text(worst)}. The published number on this scale is {published:.2f}.", control)
 
+# %% ../nbs/09_claims.ipynb #ae2259e6
+def _arrived_before(e, measure, share, published, selection="C"):
+    "For shares of pairs: artefact where in most pairs the answer has arrived before the layer that is worst."
+    pairs = of_selection(e.triage, selection)
+    rows = e.old[e.old.battery_idx.isin(pairs)].merge(e.pairs[["battery_idx", "arrival"]])
+    taken = lambda old: e.interval(old, share(old))
+    found, before = taken(rows), e.interval(rows, rows.arrival <= rows.worst)
+    cause = (f"Half of the answer has arrived at the worst layer or before it in {as_text(before, '.0%')} of the pairs; "
+             f"the published share is {published:.0%}.".replace("%", " %").replace("  %", " %"))
+    return Judgement(measure, found, "artefact of the method" if before.low > .5 else agrees(found, published), cause,
+        controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
+
 # %% ../nbs/09_claims.ipynb #c031
 @rule("P3")
 def worst_layer(e):
@@ -80,14 +91,15 @@ def worst_layer(e):
 
 @rule("P4")
 def last_layer_worst(e):
-    "As P3, for the share of pairs whose worst layer is the last one."
-    return _late(e, "share of pairs with the last layer worst", lambda o: o.worst == e.n_layers - 1,
+    """Artefact if in most pairs (interval above one half) the answer has arrived at the worst layer or before it; else
+    the published share lies in our interval. Shares are set beside shares, not beside depths."""
+    return _arrived_before(e, "share of pairs with the last layer worst", lambda o: o.worst == e.n_layers - 1,
         published_number("P4", part="layer 17") / published_number("P1"))
 
 @rule("P9")
 def last_layer_worst_in_a(e):
     "As P4, in selection A."
-    return _late(e, "share of selection A with the last layer worst", lambda o: o.worst == e.n_layers - 1,
+    return _arrived_before(e, "share of selection A with the last layer worst", lambda o: o.worst == e.n_layers - 1,
         published_number("P9", part="share in layer 47"), selection="A")
 
 # %% ../nbs/09_claims.ipynb #c034
@@ -118,36 +130,52 @@ def _released(e, old):
     "Legacy release in layers; the number of layers where it never comes."
     return old.release_legacy.fillna(e.n_layers).astype(float)
 
+def _random_release(e, pairs=None):
+    "Whether a random direction was not shown to be released elsewhere, pair by pair, and a sentence."
+    rows = under(e.patches[e.patches.experiment.isin(["1", "3"])], "random_vector")
+    if pairs is not None: rows = rows[rows.battery_idx.isin(pairs)]
+    if not len(rows[rows.experiment == "3"]): return False, ""
+    both = legacy(rows).merge(e.old, on=["battery_idx", "category"], suffixes=("", "_real"))
+    depth = lambda column: relative_depth(both[column].fillna(e.n_layers).astype(float), e.n_layers)
+    less = e.interval(both, depth("release_legacy") - depth("release_legacy_real"))
+    alike = not (less.low > 0 or less.high < 0)
+    return alike, f" A random direction of the same length is released {as_text(less, '+.2f')} of the depth later."
+
+# %% ../nbs/09_claims.ipynb #06961da5
 @rule("P6")
 def release_in_logits(e):
-    """Artefact if legacy release less our release depends on TotalSwing (interval of r without 0); else the published
-    depth lies in our interval or within half of one of its layers. A pair that is never released counts as one layer
-    behind the last."""
+    """Artefact if a random direction of the same length is not released at another depth (the interval of the paired
+    difference holds 0), or if legacy release less our release depends on TotalSwing (interval of r without 0);
+    else the published depth lies in our interval or within half of one of its layers. A pair that is never released
+    counts as one layer behind the last."""
     rows = e.old.merge(e.pairs[["battery_idx", "release"]]).assign(legacy=lambda t: _released(e, t))
     taken = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers), median)
     r = e.interval(rows, np.stack([rows.legacy - rows.release, rows.total_swing], 1), correlation)
     found, published = taken(e.old), published_number("P6", part="median", depth=True)
-    ours = e.interval(e.pairs, e.pairs.release_depth, median)
+    ours, (alike, said) = e.interval(e.pairs, e.pairs.release_depth, median), _random_release(e)
     return Judgement("median legacy release, relative depth", found,
-        "artefact of the method" if r.low > 0 or r.high < 0 else agrees(found, published, room=.5/17),
+        "artefact of the method" if alike or r.low > 0 or r.high < 0 else agrees(found, published, room=.5/17),
         f"The published depth is {published:.2f}. By our definition the median release is at {as_text(ours)}; "
-        f"{correlation_text('legacy less ours, TotalSwing', r)}.",
+        f"{correlation_text('legacy less ours, TotalSwing', r)}.{said}",
         controlled(e, lambda t: taken(legacy(t))))
 
 # %% ../nbs/09_claims.ipynb #30a7be85
 @rule("P10")
 def release_in_a(e):
-    """Reproduced if the published depth (37 of 47) lies in the interval of the median legacy release of selection A,
-    or within half of our layer. A pair that is never released counts as one layer behind the last."""
+    """Artefact if a random direction of the same length is not released at another depth (the interval of the paired
+    difference holds 0); else reproduced if the published depth (37 of 47) lies in the interval of the median
+    legacy release of selection A, or within half of our layer. A pair that is never released counts as one layer behind
+    the last."""
     pairs, published = of_selection(e.triage, "A"), published_number("P10", part="median", depth=True)
     taken, rows = lambda old: e.interval(old, relative_depth(_released(e, old), e.n_layers),
         median), e.old[e.old.battery_idx.isin(pairs)]
     found, band = taken(rows), relative_depth(_released(e, rows), e.n_layers).between(13/17, 15/17)
+    alike, said = _random_release(e, pairs)
     return Judgement("median legacy release of selection A, relative depth", found,
-        agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
+        "artefact of the method" if alike else agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
         f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of "
         "layers 13–15 of 18, "
-        f"where the published text puts the release.", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
+        f"where the published text puts the release.{said}", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
 # %% ../nbs/09_claims.ipynb #c038
 def _r(e, quantity):
@@ -210,15 +238,20 @@ def _level(e, row, position):
 
 @rule("P13")
 def end_of_storage(e):
-    """Reproduced if the end of storage meets the published range of relative depth, 27/47 to 14/17, or comes within
-    half of our layer."""
+    """Reproduced if the whole interval of the end of storage lies within a tenth of the depth of one of the two published
+    ends, 27/47 and 14/17; differs if it lies further from both; else not comparable. The two are a quarter of the depth
+    apart, and a range from one to the other would be met by almost any model."""
     found, row = _phase(e, "storage", "last")
-    low, high = sorted(published_number("P13", model=m, depth=True) for m in ("gemma-2b", "gemma-3-12b-it"))
-    return Judgement("last layer of storage, relative depth", found,
-        overlaps(found, low, high, room=.5/max(e.n_layers - 1, 1)),
-        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {low:.2f} to {high:.2f} of the "
-        "depth.",
-        _level(e, row, "entity"))
+    ends = sorted(published_number("P13", model=m, depth=True) for m in ("gemma-2b", "gemma-3-12b-it"))
+    near = lambda low, high: any(end - .1 <= low and high <= end + .1 for end in ends)
+    far = all(found.high < end - .1 or found.low > end + .1 for end in ends)
+    depths = [layer / max(e.n_layers - 1, 1) for layer in range(e.n_layers)]
+    chance = np.mean([near(d, d) for d in depths])
+    verdict = "reproduced" if near(found.low, found.high) else "differs" if far else "not comparable"
+    return Judgement("last layer of storage, relative depth", found, verdict,
+        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {ends[0]:.2f} of the depth in one "
+        f"model and {ends[1]:.2f} in the other. A layer drawn at random lies as near with a chance of {chance:.0%}."
+        .replace("%", " %"), _level(e, row, "entity"))
 
 # %% ../nbs/09_claims.ipynb #af2089aa
 @rule("P14")
@@ -463,43 +496,3 @@ def same_depth(e, others):
     if len(others) == 1: said.append("Two models are an agreement, not a trend.")
     return Judgement("mean release, relative depth", ours["release"],
         ("reproduced", "not comparable", "differs")[worst], " ".join(said), _halves(e))
-
-# %% ../nbs/09_claims.ipynb #c072
-def in_order()->list:
-    "The ids of the claims, by their number."
-    return sorted(CLAIMS, key=lambda claim: int(claim[1:]))
-
-def _row(claim, e, others):
-    "One claim for one model."
-    try: finding = CLAIMS[claim](e, others) if claim == "P17" else CLAIMS[claim](e)
-    except InputError as error: finding = Judgement("", None, "not comparable", str(error))
-    if len(e.pairs) < 2:
-        finding = finding._replace(verdict="not comparable",
-            cause=f"One pair gives no interval to judge by. {finding.cause}")
-    found = finding.found or Interval(np.nan, np.nan, np.nan)
-    return dict(id=claim, claim=load_published().query("id == @claim").quantity.iloc[0], model=e.model,
-        published=published_text(claim), measure=finding.measure, ours=float(found.estimate), low=float(found.low),
-        high=float(found.high),
-        control=finding.control, verdict=finding.verdict, cause=finding.cause)
-
-def verdicts(
-    studies, # finished studies, of one model each
-)->pd.DataFrame: # `id, claim, model, published, measure, ours, low, high, control, verdict, cause`
-    "Each published claim beside our evidence, for every model."
-    every = [evidence(s) for s in studies]
-    return pd.DataFrame([_row(claim, e, [o for o in every if o is not e]) for claim in in_order() for e in every])
-
-def rules()->pd.DataFrame: # `id, rule`
-    "The rule by which each claim is judged."
-    return pd.DataFrame([dict(id=k, rule=" ".join(f.__doc__.split())) for k in in_order() for f in [CLAIMS[k]]])
-
-# %% ../nbs/09_claims.ipynb #n075
-def verdicts_counted(
-    verdicts, # a series of `VERDICTS`
-)->str:
-    "How many claims got which verdict, as a sentence."
-    words = {"reproduced": ("is reproduced", "are reproduced"), "differs": ("differs", "differ"),
-        "artefact of the method": ("is an artefact of the method", "are artefacts of the method"),
-        "not comparable": ("is not comparable", "are not comparable")}
-    parts = [f"{n} {words[v][n > 1]}" for v in words if (n := int((verdicts == v).sum()))]
-    return ", ".join(parts[:-1]) + " and " * (len(parts) > 1) + parts[-1]

@@ -13,7 +13,8 @@ import html, re, shlex
 from itertools import combinations
 import numpy as np
 import pandas as pd
-from . import claims, inference, phases
+from . import inference, phases
+from .judged import rules
 from .concentration import concentration
 from .facts import InputError
 from .results import shared_table
@@ -418,7 +419,7 @@ def _verdict_row(where, name, f):
 def scales(both):
     "P17 by its rule, on each model's whole battery and on the shared pairs."
     if both.shared is None: return finding()
-    rule, pairs = claims.rules().set_index("id").rule["P17"], listed(f"{len(s.triage)} pairs of {letters(n)}"
+    rule, pairs = rules().set_index("id").rule["P17"], listed(f"{len(s.triage)} pairs of {letters(n)}"
         for n, s in zip(both.names, both.studies))
     one_battery = not both.again and all(len(s.triage) == both.n_pairs for s in both.studies)
     theirs = "" if one_battery else " These batteries are not the same pairs, so part of the difference may be theirs."

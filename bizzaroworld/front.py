@@ -4,12 +4,13 @@
 
 # %% auto #0
 __all__ = ['READ_ON', 'Finished', 'all_finished', 'gathered', 'nothing_to_show', 'in_plain_words', 'in_numbers', 'pictures',
-           'claims_that_hold', 'read_on']
+           'on_other_facts', 'claims_that_hold', 'read_on']
 
 # %% ../nbs/10g_front.ipynb #6b67a5db
 from dataclasses import dataclass, replace
-from . import charts, claims, inference
+from . import charts, headline, inference
 from .concentration import concentration
+from .judged import verdicts, verdicts_counted
 from .findings import Reading, median_layer, mean_over_pairs
 from .results import finished, load_study
 from .schema import pick
@@ -111,6 +112,16 @@ def pictures(every):
     "The hand-over of each model."
     return finding(*[charts.handover(read.real) for read in every.readings])
 
+# %% ../nbs/10g_front.ipynb #739031ed
+def on_other_facts(
+    every, # `Finished`
+    results, # the folder of these studies
+):
+    "Each model's headline on every battery that is at hand."
+    parts = [headline.beside_each_other(read.study, f"{results}/{folder}").parts
+        for read, folder in zip(every.readings, every.folders)]
+    return finding(*[p for some in parts for p in some])
+
 # %% ../nbs/10g_front.ipynb #b3f05cc2
 def _verdicts_table(judged, names):
     "A row for each claim, a column for each model, as HTML."
@@ -127,14 +138,15 @@ def claims_that_hold(every):
     "How many claims got which verdict on each model, and the table."
     from IPython.display import HTML
     if not every.readings: return finding()
-    judged = claims.verdicts(every.studies)
+    judged = verdicts(every.studies)
     of = {n: judged[judged.model == n].verdict for n in every.names}
-    said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {claims.verdicts_counted(v)}."
+    said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {verdicts_counted(v)}."
         for n, v in of.items())
     two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make
         a trend ([Models side by side](compare.ipynb)).""" if len(of) == 2 else ""
-    return finding(f"""Each claim of the public study is judged by a rule that was fixed beforehand (chapter
-        [Claims](09_claims.ipynb)); the numbers and the reasons are on each model's page. {said}""",
+    return finding(f"""Each claim of the public study is judged by a rule (chapters [Claims](09_claims.ipynb) and
+        [Article](09g_article.ipynb)); since when it stands as it is, its source, the numbers and the reasons are on each
+        model's page. {said}""",
         two, HTML(_verdicts_table(judged, every.names)),
         claims=len(judged))
 

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RESIDUAL', 'MAPPED', 'OF_HEADS', 'DIRECTIONS', 'CONTROLS', 'REAL', 'EXPERIMENTS', 'EVERY_PAIR', 'KIND_DTYPES',
            'PATCHES', 'TRIAGE', 'BATTERY', 'DROPPED', 'NOTES', 'SELECTION', 'CANDIDATES', 'PATTERNS', 'ATTENTION',
-           'ATTRIBUTION', 'PATHS', 'CIRCUIT', 'LENS', 'TABLES', 'TEXT', 'Experiment', 'Control', 'experiment_of',
-           'experiments_table', 'Column', 'columns_table', 'names', 'empty_table', 'check_columns', 'pick', 'by_hand',
-           'handed_over']
+           'ATTRIBUTION', 'PATHS', 'CIRCUIT', 'LENS', 'GRADIENT_PLACES', 'GRADIENT_METHODS', 'APPROXIMATIONS', 'TABLES',
+           'TEXT', 'Experiment', 'Control', 'experiment_of', 'experiments_table', 'Column', 'columns_table', 'names',
+           'empty_table', 'check_columns', 'pick', 'by_hand', 'handed_over']
 
 # %% ../nbs/00_schema.ipynb #83a54075
 from collections.abc import Iterable
@@ -273,12 +273,28 @@ ld number logits: LD read there by the final norm and the unembedding
 rank whole?: of the clean target there, from 1
 """)
 
+# %% ../nbs/00_schema.ipynb #f2d58712
+GRADIENT_PLACES = (("resid_pre", "entity"), ("attn_out", "entity"), ("mlp_out", "entity"), ("resid_pre", "final"),
+    ("attn_out", "final"), ("mlp_out", "final"), ("z", "final"))   # where exact effects of a study stand
+GRADIENT_METHODS = {"atp": "attribution patching", "ig": "integrated gradients", "atp_star": "GradDrop of AtP*"}
+
+APPROXIMATIONS = _columns(_ABOUT + """
+direction text: `noising` or `denoising`
+method text: `atp`, `ig` or `atp_star`
+site text: as in the patches
+layer whole: from 0
+head whole?: from 0, where the site has heads
+position text: `entity` or `final`
+effect number share: of the whole difference, by the approximation
+""")
+
 # %% ../nbs/00_schema.ipynb #t103
 TABLES = {"triage.csv": TRIAGE, "patches.parquet": PATCHES, "battery.csv": BATTERY, "dropped.csv": DROPPED,
     "notes.csv": NOTES,
           "selection.csv": SELECTION, "candidates.csv": CANDIDATES, "patterns.parquet": PATTERNS,
     "attention.parquet": ATTENTION,
-          "attribution.parquet": ATTRIBUTION, "paths.parquet": PATHS, "circuit.parquet": CIRCUIT, "lens.parquet": LENS}
+          "attribution.parquet": ATTRIBUTION, "paths.parquet": PATHS, "circuit.parquet": CIRCUIT, "lens.parquet": LENS,
+    "approximations.parquet": APPROXIMATIONS}
 TEXT = frozenset(c.name for columns in TABLES.values() for c in columns if c.kind == "text")   # text in every file
 
 # %% ../nbs/00_schema.ipynb #1aa0a10e

@@ -46,9 +46,9 @@ class Rule:
     categories:int|None=None # at most
     ranks:tuple=(1, KNOWN_RANK) # of the answer that the model is less sure of, first and last
 
-RULES = dict(default=Rule(first=15, categories=20), words=Rule(kinds=KINDS[1:], per_category=6),
-    unsure=Rule(first=15, per_category=2, categories=20, ranks=(2, KNOWN_RANK)),
-    unknown=Rule(first=15, per_category=2, categories=20, ranks=(KNOWN_RANK + 1, 1000)), large=Rule(per_category=None))
+RULES = dict(default=Rule(first=15, categories=20), words=Rule(kinds=KINDS[1:], per_category=4),
+    unsure=Rule(first=15, per_category=1, categories=20, ranks=(2, KNOWN_RANK)),
+    unknown=Rule(first=15, per_category=1, categories=20, ranks=(KNOWN_RANK + 1, 1000)), large=Rule(per_category=None))
 FREE = Rule(per_category=None)   # for facts that somebody brings
 
 @dataclass(frozen=True)

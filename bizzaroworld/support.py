@@ -11,11 +11,13 @@ __all__ = ['phases_shown', 'threshold_matters', 'choices_matter', 'directions_di
 import json
 import numpy as np
 import pandas as pd
-from . import claims, inference, legacy, phases
+from . import inference, legacy, phases
 from .concentration import concentration
 from .facts import InputError
 from .findings import mean_over_pairs, strongest_head
 from .schema import CONTROLS, pick
+from .judged import rules, verdicts, verdicts_counted
+from .verdicts import source_links
 from bizzaroworld.words import (count_of, finding, head_name, letters, number, percent, verdict_badge, with_ends,
     with_interval)
 
@@ -203,19 +205,24 @@ def claims_table(judged):
         if pd.isna(r.ours): return ""
         return number(r.ours, ".3g") if pd.isna(r.low) else with_ends(r.ours, r.low, r.high, ".3g")
     cell = lambda *lines: "<td>" + "<br>".join(filter(None, lines)) + "</td>"
-    row = lambda r: (f"<tr><td>{r.id}</td>" + cell(f"<b>{letters(r.claim)}</b>", letters(r.published))
+    since = rules().set_index("id")
+    def rule(i):
+        when = f" (as it is since {since.date[i]}, commit {since.commit[i]})" if isinstance(since.date[i], str) else ""
+        return f"<details><summary>Rule{when}</summary>{letters(since.rule[i])}</details>"
+    row = lambda r: (f'<tr id="{r.id}"><td>{r.id}</td>' + cell(f"<b>{letters(r.claim)}</b>", letters(r.published),
+        f"<i>Source</i>: {source_links(r.id)}")
         + cell(letters(r.measure), f"<b>{measured(r)}</b>") + cell(verdict_badge(r.verdict), letters(r.cause))
-        + f'</tr><tr><td></td><td colspan="3"><i>Control</i>: {letters(r.control)}</td></tr>')
+        + f'</tr><tr><td></td><td colspan="3"><i>Control</i>: {letters(r.control)} {rule(r.id)}</td></tr>')
     head = "<tr><th></th><th>published</th><th>measured here</th><th>verdict</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{''.join(map(row, judged.itertuples()))}</tbody></table>"
 
 def claims_beside(read):
     "Every published claim about single models beside this one."
     from IPython.display import HTML
-    judged = claims.verdicts([read.study])
+    judged = verdicts([read.study])
     judged = judged[judged.id != "P17"]      # that one is about several models: see the front page
     said = (f"Of the {len(judged)} published claims and numbers about single models, "
-            f"{claims.verdicts_counted(judged.verdict)}.")
+            f"{verdicts_counted(judged.verdict)}.")
     return finding(said, HTML(claims_table(judged)), claims=len(judged))
 
 # %% ../nbs/09b_support.ipynb #4c4b2ccb

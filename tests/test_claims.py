@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from bizzaroworld import claims, concentration, faithfulness, inference, legacy, verdicts
+from bizzaroworld import claims, concentration, faithfulness, inference, judged, legacy, verdicts
 
 
 def study(model="toy", *, n_layers=12, n_heads=4, heads=None, release=8, seed=0):
@@ -29,11 +29,11 @@ def study(model="toy", *, n_layers=12, n_heads=4, heads=None, release=8, seed=0)
 
 @pytest.fixture(scope="module")
 def table():
-    return claims.verdicts([study()]).set_index("id")
+    return judged.verdicts([study()]).set_index("id")
 
 
 def test_every_claim_has_a_verdict_and_a_cause(table):
-    assert len(table) == 17 and set(table.verdict) <= set(verdicts.VERDICTS) and table.cause.str.len().min() > 5
+    assert len(table) == 27 and set(table.verdict) <= set(verdicts.VERDICTS) and table.cause.str.len().min() > 5
     assert not table.drop(columns=["low", "high"]).isna().any().any()
     inside = table.dropna(subset=["low", "high"])
     assert (inside.low <= inside.ours + 1e-9).all() and (inside.ours <= inside.high + 1e-9).all()
@@ -64,9 +64,9 @@ def test_the_control_of_the_strongest_head_keeps_its_rate():
 
 def test_depth_is_compared_between_models():
     early, late, deep = study("early", release=4), study("late", release=9), study("deep", n_layers=23, release=17, seed=2)
-    verdict = claims.verdicts([early, late]).query("id == 'P17'").verdict
+    verdict = judged.verdicts([early, late]).query("id == 'P17'").verdict
     assert set(verdict) == {"differs"}
-    same = claims.verdicts([study("a", release=8), deep]).query("id == 'P17'")
+    same = judged.verdicts([study("a", release=8), deep]).query("id == 'P17'")
     assert set(same.verdict) == {"reproduced"}, same.cause.tolist()
 
 
@@ -119,7 +119,7 @@ def test_a_control_stands_beside_its_claim_on_its_own_pairs(full):
     few = full.old[full.old.battery_idx < 20]
     last = [(old.worst == LAYERS - 1).mean() for old in (few, full.old)]
     assert f"the study's own patch {verdicts.as_text(last[0])} (" in claims.last_layer_worst(full).control and verdicts.as_text(last[0]) != verdicts.as_text(last[1])
-    every = claims.verdicts([full_study()])
+    every = judged.verdicts([full_study()])
     assert every.control.str.len().min() > 5 and not (every.cause + every.control).str.contains(r"\bnan\b|\d\.\d{4}").any()
 
 
@@ -193,14 +193,14 @@ def test_no_interval_is_no_agreement():
     for one, other in (("many", "few"), ("few", "many")):
         found = claims.same_depth(both[one], [both[other]])
         assert found.verdict == "not comparable" and "All agree" not in found.cause and "nan" not in found.cause
-    assert set(claims.verdicts([few]).verdict) == {"not comparable"}
+    assert set(judged.verdicts([few]).verdict) == {"not comparable"}
 
 
 def test_a_model_of_one_layer_and_a_pair_without_a_difference_are_judged():
     for s in (study(n_layers=1, release=0), study()):
         s.patches.loc[s.patches.battery_idx == 7, ["ld_clean", "ld_corrupt", "effect"]] = 2., 2., np.nan
-        table = claims.verdicts([s])
-        assert len(table) == 17 and not (table.cause + table.control).str.contains(r"\bnan\b|\binf\b").any()
+        table = judged.verdicts([s])
+        assert len(table) == 27 and not (table.cause + table.control).str.contains(r"\bnan\b|\binf\b").any()
         assert 7 not in verdicts.evidence(s).pairs.battery_idx.values and len(legacy.sensitivity(s))
 
 

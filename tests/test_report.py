@@ -188,7 +188,7 @@ def test_a_report_of_four_pairs_on_the_twins(results, monkeypatch):
         assert len(FIGURE.findall(how)) >= 8
         # the weights are not where a report of this name would look for them: the pages are drawn from the study alone
         assert how.count('"AttentionHeads"') >= 2 and how.count('"ColoredTokens"') >= 2 and "Left out" not in how
-    for i in range(1, 18): assert f"<td>P{i}</td>" in pages["index.html"], f"P{i} has no verdict on the front page"
+    for i in range(1, 28): assert f"<td>P{i}</td>" in pages["index.html"], f"P{i} has no verdict on the front page"
 
 
 def test_a_new_page_is_one_notebook(tmp_path, monkeypatch):
