@@ -16,7 +16,7 @@ from .patching import readout, target_ids, token_indices
 from .schema import DIRECTIONS, GRADIENT_METHODS, GRADIENT_PLACES
 
 # %% ../nbs/05h_approximations.ipynb #35673a9c
-STEPS, ROWS = 5, 24   # points of integrated gradients; prompts at once
+STEPS, ROWS = 5, 12   # points of integrated gradients; prompts at once
 
 class Graph:
     "One forward pass of prompts of equal length, with their activations and LD in a graph that can be walked again."
@@ -25,7 +25,8 @@ class Graph:
         sites = [(s, l) for l in range(model.cfg.n_layers) for s in ("resid_pre", "attn_out", "mlp_out", "z")
             if s in sites_of(model, l)]
         hooks = [(hook_name(s, l), self.keeper(s, l, start)) for s, l in sites]
-        hooks.append(("ln_final.hook_out", lambda x, hook: self.kept.update(normed=x[:, -1])))
+        # no row is left for the vocabulary
+        hooks.append(("ln_final.hook_out", lambda x, hook: (self.kept.update(normed=x[:, -1]), x[:0])[1]))
         device = next(model.original_model.parameters()).device
         with torch.enable_grad():
             model.run_with_hooks(torch.tensor(rows, device=device), fwd_hooks=hooks)

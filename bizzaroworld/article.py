@@ -22,14 +22,16 @@ from .words import head_name, listed
 def stream_against_mlp(e):
     """Artefact if one layer's MLP output at the entity moves more than half of the difference by itself (whole
     interval), which no share of 1 in 18 could; else reproduced if 18 lies in the interval of the ratio of the peaks."""
-    state, mlp = (pair_matrix(e.patches, experiment="2B", site=s, direction="noising") for s in ("resid_pre", "mlp_out"))
+    state, mlp = (pair_matrix(e.patches, experiment="2B", site=s, direction="noising") for s in ("resid_pre",
+        "mlp_out"))
     found, layer = peak_ratio(e, state, mlp), mlp.mean().abs().idxmax()
     alone, published = e.average(mlp[layer]), published_number("P18")
     verdict = ("artefact of the method" if alone.low > .5 else
         "reproduced" if found.low <= published <= found.high else "differs")
     of_layer = lambda t: e.average(pair_matrix(t, experiment="2B", site="mlp_out", direction="noising")[layer])
     return Judgement("largest resid_pre effect / largest mlp_out effect, entity", found, verdict,
-        f"The MLP of layer {layer} alone moves {as_text(alone)} there: a state holds the sum of all that came before, and "
+        f"The MLP of layer {layer} alone moves {as_text(alone)} there: a state holds the sum of all that came before, "
+        f"and "
         "an output is what one layer adds, so their ratio says little about what matters.",
         controlled(e, of_layer, what=f"Effect of the MLP of layer {layer} at the entity"))
 
@@ -73,13 +75,15 @@ def unanimous(e):
     """Artefact if in most categories (above one half) the answer has arrived before the last sixth of the layers, where
     the worst layer lies in all of them; else reproduced if it lies there in all, differs if not."""
     late = 1 - 3 / 18
-    rows = e.old.merge(e.pairs[["battery_idx", "arrival_depth"]]).assign(worst=lambda t: relative_depth(t.worst, e.n_layers))
+    rows = e.old.merge(e.pairs[["battery_idx", "arrival_depth"]]).assign(worst=lambda t: relative_depth(t.worst,
+        e.n_layers))
     each = rows.groupby("category")[["worst", "arrival_depth"]].mean()
     worst, arrived = (each.worst >= late), (each.arrival_depth < late)
     found = Interval(worst.mean(), np.nan, np.nan)
     verdict = "differs" if not worst.all() else "artefact of the method" if arrived.mean() > .5 else "reproduced"
     return Judgement("share of categories whose worst layer lies in the last sixth", found, verdict,
-        f"Half of the answer has arrived before the last sixth in {arrived.sum()} of {len(each)} categories. Selections "
+        f"Half of the answer has arrived before the last sixth in {arrived.sum()} of {len(each)} categories. "
+        f"Selections "
         "A and B are parts of C, so their agreement adds nothing.",
         controlled(e, lambda t: e.interval(claims.legacy(t), relative_depth(claims.legacy(t).worst, e.n_layers)),
             what="Mean depth of the worst layer"))
@@ -92,7 +96,8 @@ def empty_map(e):
     passing = {x: int(m.passes.sum()) for x, m in maps.items()}
     found = Interval(passing["4"] / len(maps["4"]), np.nan, np.nan)
     return Judgement("share of heads that pass the correction, entity", found,
-        "not comparable", f"Another model: {passing['4']} of {len(maps['4'])} heads pass at the entity. What would settle "
+        "not comparable", f"Another model: {passing['4']} of {len(maps['4'])} heads pass at the entity. What would "
+                          f"settle "
         "it: bizzaroworld study --model google/gemma-3-12b-it, on a GPU.",
         f"At the final position {passing['4F']} of {len(maps['4F'])} heads pass.")
 
@@ -102,7 +107,8 @@ def lost_to_a_tokenizer(e):
     valid = e.counts.get("pairs_valid", len(e.triage))
     given = e.counts.get("pairs_given", valid)
     return Judgement("share of pairs lost to the tokenizer", Interval(1 - valid / given, np.nan, np.nan),
-        "not comparable", f"Another battery and tokenizer: {given - valid} of {given} pairs are lost; our rule asks the "
+        "not comparable", f"Another battery and tokenizer: {given - valid} of {given} pairs are lost; our rule asks "
+                          f"the "
         "tokenizer before a battery is fixed. What would settle it: bizzaroworld check --battery with the published "
         "pairs and a Llama model.", NO_PATCH)
 
@@ -116,8 +122,8 @@ def between(values, groups): # share
 
 @rule("P24")
 def own_pattern(e):
-    """Reproduced if release depths, or what the strongest head moves, vary more between categories than between shuffled
-    ones (p below 0.025 for one of the two, by 2,000 permutations); else differs."""
+    """Reproduced if release depths, or what the strongest head moves, vary more between categories than between
+    shuffled ones (p below 0.025 for one of the two, by 2,000 permutations); else differs."""
     heads = pair_matrix(e.patches, cells=["layer", "head"], experiment="4F", direction="noising")
     top = heads.mean().abs().idxmax()
     rows = e.pairs.set_index("battery_idx").assign(head=heads[top])
@@ -128,7 +134,8 @@ def own_pattern(e):
         p = float(np.mean([s >= share - 1e-12 for s in shuffled])) if np.isfinite(share) else 1.
         least = min(least, p)
         said.append((name, share, float(np.nanmean(shuffled)) if np.isfinite(share) else np.nan, p))
-    text = "; ".join(f"{n}: {as_text(s, '.0%')} of the variance lies between categories (p = {p:.3f})" for n, s, _, p in said)
+    text = "; ".join(f"{n}: {as_text(s, '.0%')} of the variance lies between categories (p = {p:.3f})" for n, s, _,
+        p in said)
     chance = listed(f"{as_text(m, '.0%')} for {n}" for n, _, m, _ in said)
     return Judgement("share of the variance of release depths between categories", Interval(said[0][1], np.nan, np.nan),
         "reproduced" if least < .025 else "differs", f"{text}.", f"Shuffled categories: {chance} on average.")
@@ -139,7 +146,8 @@ def pooled(e):
     "Artefact if P3, P6 or P7 is, of whose numbers this is the pool; else as P3."
     parts = {i: claims.CLAIMS[i](e) for i in ("P3", "P6", "P7")}
     bad = [i for i, j in parts.items() if j.verdict == "artefact of the method"]
-    cause = (f"The pool of numbers of which {listed(bad)} {'is' if len(bad) == 1 else 'are'} judged an artefact: pairs of "
+    cause = (f"The pool of numbers of which {listed(bad)} {'is' if len(bad) == 1 else 'are'} judged an artefact: pairs "
+             f"of "
              "the three selections are the same pairs, counted up to three times." if bad else parts["P3"].cause)
     return Judgement(parts["P3"].measure, parts["P3"].found, "artefact of the method" if bad else parts["P3"].verdict,
         cause, parts["P3"].control)
@@ -147,7 +155,8 @@ def pooled(e):
 @rule("P26")
 def where_to_intervene(e):
     "Never settled by patching; what would settle it is named."
-    return Judgement("", None, "not comparable", "Patching finds where an answer can be changed in a run, and not where "
+    return Judgement("", None, "not comparable", "Patching finds where an answer can be changed in a run, and not "
+                                                 "where "
         "a weight should be edited: Hase et al. (2023) find next to no link. What would settle it: edits at each layer "
         "(ROME, MEMIT), with their success beside the effects measured here.", NO_PATCH)
 
@@ -166,9 +175,9 @@ def pass_through(e):
     before = max(((s, l) for s in maps for l in range(int(row["first"]))), key=lambda c: abs(maps[c[0]][c[1]].mean()),
         default=None)
     verdict = "reproduced" if found.high < .1 else "differs" if found.low > .1 else "not comparable"
-    early = f"Before the readout {before[0]} of layer {before[1]} moves {as_text(e.average(maps[before[0]][before[1]]))}." \
-        if before else "None: readout begins at layer 0."
+    of = lambda place: as_text(e.average(maps[place[0]][place[1]]))
+    early = f"Before the readout {before[0]} of layer {before[1]} moves {of(before)}." if before else (
+        "None: readout begins at layer 0.")
+    more = "" if verdict == "reproduced" else " A part that moves this much does not only pass on."
     return Judgement("largest effect of one output in the readout layers", found, verdict,
-        f"It is {site} of layer {layer}; readout is layers {layers[0]}–{layers[-1]}. A part that moves this much does not "
-        "only pass on.".replace(" A part that moves this much does not only pass on.", "" if verdict == "reproduced"
-            else " A part that moves this much does not only pass on."), early)
+        f"It is {site} of layer {layer}; readout is layers {layers[0]}–{layers[-1]}.{more}", early)

@@ -273,7 +273,8 @@ def rule_and_reasons(every):
         axis=1).astype("Int64")
     return finding(f"""The default battery of a model is made by one rule, and nothing in the rule looks at the result
         of a patch: all pairs that the facts make; of these the valid ones; of these the ones whose two facts the model
-        knows; of these, in each category, the {RULES["default"].per_category} best, first those whose two answers are the model's
+        knows; of these, in each category, the {RULES["default"].per_category} best, first those whose two answers are
+        the model's
         first choice, then those of largest TotalSwing, with no subject in more than {SUBJECT_USES} of them; and of the
         categories the {RULES["default"].categories} that give the most pairs with both answers on top. What each step
         leaves:""", steps.rename_axis(index=None,

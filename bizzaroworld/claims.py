@@ -77,7 +77,8 @@ def _arrived_before(e, measure, share, published, selection="C"):
     rows = e.old[e.old.battery_idx.isin(pairs)].merge(e.pairs[["battery_idx", "arrival"]])
     taken = lambda old: e.interval(old, share(old))
     found, before = taken(rows), e.interval(rows, rows.arrival <= rows.worst)
-    cause = (f"Half of the answer has arrived at the worst layer or before it in {as_text(before, '.0%')} of the pairs; "
+    cause = (f"Half of the answer has arrived at the worst layer or before it in {as_text(before, '.0%')} of the "
+             f"pairs; "
              f"the published share is {published:.0%}.".replace("%", " %").replace("  %", " %"))
     return Judgement(measure, found, "artefact of the method" if before.low > .5 else agrees(found, published), cause,
         controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
@@ -236,9 +237,11 @@ def _level(e, row, position):
     return controlled(e, lambda t: e.average(curves(t, position=position)[layers].mean(axis=1)), names=tuple(CALLED),
         what=f"Mean effect {where} in layers {layers[0]}–{layers[-1]}")
 
+# %% ../nbs/09_claims.ipynb #87d63b29
 @rule("P13")
 def end_of_storage(e):
-    """Reproduced if the whole interval of the end of storage lies within a tenth of the depth of one of the two published
+    """Reproduced if the whole interval of the end of storage lies within a tenth of the depth of one of the two
+    published
     ends, 27/47 and 14/17; differs if it lies further from both; else not comparable. The two are a quarter of the depth
     apart, and a range from one to the other would be met by almost any model."""
     found, row = _phase(e, "storage", "last")
@@ -249,7 +252,8 @@ def end_of_storage(e):
     chance = np.mean([near(d, d) for d in depths])
     verdict = "reproduced" if near(found.low, found.high) else "differs" if far else "not comparable"
     return Judgement("last layer of storage, relative depth", found, verdict,
-        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {ends[0]:.2f} of the depth in one "
+        f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {ends[0]:.2f} of the depth in "
+        f"one "
         f"model and {ends[1]:.2f} in the other. A layer drawn at random lies as near with a chance of {chance:.0%}."
         .replace("%", " %"), _level(e, row, "entity"))
 

@@ -284,9 +284,12 @@ def read_difference(net, final, ids):
         or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
-def refuse_missing(net, patches):
-    "Refuse patches at sites that the model does not have."
+# %% ../nbs/05_engine.ipynb #e35aeecf
+def refuse_missing(net, patches, uneven=False):
+    "Refuse patches at sites that the model, or prompts of unequal length, do not have."
     for p in patches:
+        if uneven and p.site in ("q", "k"):
+            raise InputError("prompts of unequal length: a query or key carries its position and cannot be exchanged")
         if p.site != "knockout" and p.site not in net.anatomy.sites:
             why = dict(resid_mid="attention and MLP read the same stream", q="its queries cannot be reached",
                 v="keys and values are made of one latent key, patched as k").get(p.site)
@@ -336,15 +339,12 @@ def patch_all(
     "Every patch on every pair in every direction: the numbers of the reference, at the speed of the hardware."
     net = model if isinstance(model, Network) else Network(model)
     blocks = in_blocks(net, pairs) if every is None and sources is None else []
-    if len(blocks) > 1:
-        return _block_by_block(net, pairs, patches, blocks, progress, directions, metrics, budget)
+    if len(blocks) > 1: return _block_by_block(net, pairs, patches, blocks, progress, directions, metrics, budget)
     if any(p.whole for p in pairs): return whole_answers(net, pairs, patches, directions, sources, budget, progress)
     if every is None: every = Runs(net, [p.clean_tokens for p in pairs] + [p.corrupt_tokens for p in pairs])
     ids = torch.tensor([target_ids(p) for p in pairs], device=net.device).reshape(-1, 2)
     unpatched = read_difference(net, every.final()[:2 * len(pairs)], ids.repeat(2, 1))
-    refuse_missing(net, patches)
-    if any(p.corrupt_span for p in pairs) and any(p.site in ("q", "k") for p in patches):
-        raise InputError("prompts of unequal length: a query or key carries its position, so it cannot be exchanged")
+    refuse_missing(net, patches, any(p.corrupt_span for p in pairs))
     of_patch = [state_of(p, len(net.layers), net.anatomy.additive) for p in patches]
     states = {s: i for i, s in enumerate(dict.fromkeys(of_patch))}
     rows = plan(pairs, states, directions, sources or other_run(pairs, directions), len(net.layers))

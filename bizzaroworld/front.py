@@ -145,8 +145,8 @@ def claims_that_hold(every):
     two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make
         a trend ([Models side by side](compare.ipynb)).""" if len(of) == 2 else ""
     return finding(f"""Each claim of the public study is judged by a rule (chapters [Claims](09_claims.ipynb) and
-        [Article](09g_article.ipynb)); since when it stands as it is, its source, the numbers and the reasons are on each
-        model's page. {said}""",
+        [Article](09g_article.ipynb)); since when it stands as it is, its source, the numbers and the reasons are on
+        each model's page. {said}""",
         two, HTML(_verdicts_table(judged, every.names)),
         claims=len(judged))
 

@@ -13,7 +13,7 @@ import torch
 from .facts import InputError
 from .battery import Battery, How, align
 from .engine import whole_answers
-from .readers import under
+from .readers import as_pairs
 from .selection import BASELINES, KEY, RULES, Pool, choose, is_known, pool, rule_steps
 from .metrics import log_probability, rank
 from .patching import target_ids
@@ -61,11 +61,13 @@ def baselines(
     found = pd.DataFrame(dict(zip(BASELINES, columns)))
     return found.assign(**_whole(net, pairs)) if any(p.whole for p in pairs) else found
 
+# %% ../nbs/05f_knowledge.ipynb #495c0005
 def _whole(net, pairs):
     "LD of whole answers, and the probability of each on its own prompt; ranks stay those of the first token."
     of = [replace(p, answers=(a, ())) for p in pairs for a in p.answers]
     each = whole_answers(net, of, [])
-    own = dict(p_clean_target_on_clean=each.ld_clean[::2].exp(), p_corrupt_target_on_corrupt=each.ld_corrupt[1::2].exp())
+    own = dict(p_clean_target_on_clean=each.ld_clean[::2].exp(),
+        p_corrupt_target_on_corrupt=each.ld_corrupt[1::2].exp())
     clean, corrupt = (t[::2] - t[1::2] for t in (each.ld_clean, each.ld_corrupt))
     return {k: v.double().numpy() for k, v in dict(ld_clean=clean, ld_corrupt=corrupt, total_swing=clean - corrupt,
         **own).items()}
@@ -126,6 +128,7 @@ def _drawn(battery, count, seed):
     kept = sorted(np.random.default_rng(seed).choice(len(battery.pairs), count, replace=False))
     return replace(battery, pairs=[battery.pairs[i] for i in kept])
 
+# %% ../nbs/05f_knowledge.ipynb #b22aedb9
 def choose_battery(
     model, # a bridge
     net:Network, # the same model
@@ -141,7 +144,7 @@ def choose_battery(
     if table is None: table = pool(source)
     # our own facts ask for one word
     if source in RULES and how.answers == "first": how = replace(how, answers="single")
-    table = under(table, model.tokenizer)
+    table = as_pairs(table, model.tokenizer)
     if isinstance(table, Pool):
         every = candidates(net, model.tokenizer, table.pairs, how) if table.valid is None else table.valid
         rows = choose(every, table.rule)

@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RESIDUAL', 'MAPPED', 'OF_HEADS', 'DIRECTIONS', 'CONTROLS', 'REAL', 'EXPERIMENTS', 'EVERY_PAIR', 'KIND_DTYPES',
            'PATCHES', 'TRIAGE', 'BATTERY', 'DROPPED', 'NOTES', 'SELECTION', 'CANDIDATES', 'PATTERNS', 'ATTENTION',
-           'ATTRIBUTION', 'PATHS', 'CIRCUIT', 'LENS', 'GRADIENT_PLACES', 'GRADIENT_METHODS', 'APPROXIMATIONS', 'TABLES',
-           'TEXT', 'Experiment', 'Control', 'experiment_of', 'experiments_table', 'Column', 'columns_table', 'names',
-           'empty_table', 'check_columns', 'pick', 'by_hand', 'handed_over']
+           'ATTRIBUTION', 'PATHS', 'CIRCUIT', 'LENS', 'GRADIENT_PLACES', 'GRADIENT_METHODS', 'APPROXIMATIONS', 'ALIGN',
+           'ANSWERS', 'TABLES', 'TEXT', 'Experiment', 'Control', 'experiment_of', 'experiments_table', 'Column',
+           'columns_table', 'names', 'empty_table', 'check_columns', 'pick', 'by_hand', 'handed_over']
 
 # %% ../nbs/00_schema.ipynb #83a54075
 from collections.abc import Iterable
@@ -287,6 +287,10 @@ head whole?: from 0, where the site has heads
 position text: `entity` or `final`
 effect number share: of the whole difference, by the approximation
 """)
+
+ALIGN = dict(equal="both prompts have as many tokens", right="position by position from the right end")
+ANSWERS = dict(single="each answer is one token", first="of several tokens the first that differ are compared",
+    whole="the log-probability of the whole answer")   # how a battery is read
 
 # %% ../nbs/00_schema.ipynb #t103
 TABLES = {"triage.csv": TRIAGE, "patches.parquet": PATCHES, "battery.csv": BATTERY, "dropped.csv": DROPPED,

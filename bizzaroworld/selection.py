@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['KEY', 'BASELINES', 'KNOWN_RANK', 'SUBJECT_USES', 'PER_CATEGORY', 'RULES', 'FREE', 'SELECTIONS', 'worse_rank',
-           'on_top', 'is_known', 'Rule', 'Pool', 'pool', 'choose', 'rule_steps', 'shared_battery', 'select']
+           'on_top', 'is_known', 'ChoiceRule', 'Pool', 'pool', 'choose', 'rule_steps', 'shared_battery', 'select']
 
 # %% ../nbs/02b_selection.ipynb #n002
 from dataclasses import dataclass, replace
 import pandas as pd
-from .facts import InputError, KINDS, load_facts, load_templates, make_pairs
+from .facts import InputError, FACT_KINDS, load_facts, load_templates, make_pairs
 
 # %% ../nbs/02b_selection.ipynb #n005
 KEY = ["category", "clean_prompt", "corrupt_prompt", "clean_target", "corrupt_target"]   # what makes a pair this pair
@@ -38,24 +38,25 @@ def is_known(
 
 # %% ../nbs/02b_selection.ipynb #c1b58852
 @dataclass(frozen=True)
-class Rule:
+class ChoiceRule:
     "Which facts are candidates, and how many pairs of them are taken."
-    kinds:tuple=("fact",) # of `facts.KINDS`
+    kinds:tuple=("fact",) # of `facts.FACT_KINDS`
     first:int|None=None # facts of each relation; all if None
     per_category:int|None=PER_CATEGORY # pairs; as many as there are if None
     categories:int|None=None # at most
     ranks:tuple=(1, KNOWN_RANK) # of the answer that the model is less sure of, first and last
 
-RULES = dict(default=Rule(first=15, categories=20), words=Rule(kinds=KINDS[1:], per_category=4),
-    unsure=Rule(first=15, per_category=1, categories=20, ranks=(2, KNOWN_RANK)),
-    unknown=Rule(first=15, per_category=1, categories=20, ranks=(KNOWN_RANK + 1, 1000)), large=Rule(per_category=None))
-FREE = Rule(per_category=None)   # for facts that somebody brings
+RULES = dict(default=ChoiceRule(first=15, categories=20), words=ChoiceRule(kinds=FACT_KINDS[1:], per_category=4),
+    unsure=ChoiceRule(first=15, per_category=1, categories=20, ranks=(2, KNOWN_RANK)),
+    unknown=ChoiceRule(first=15, per_category=1, categories=20, ranks=(KNOWN_RANK + 1, 1000)),
+        large=ChoiceRule(per_category=None))
+FREE = ChoiceRule(per_category=None)   # for facts that somebody brings
 
 @dataclass(frozen=True)
 class Pool:
     "Candidate pairs, as `facts.make_pairs` gives them, and the rule that chooses from them."
     pairs:pd.DataFrame
-    rule:Rule=FREE
+    rule:ChoiceRule=FREE
     valid:pd.DataFrame|None=None # what a model knows of those that are valid, where it has been asked already
 
 def pool(
@@ -82,7 +83,7 @@ def _of_category(group, per_category):
 
 def choose(
     table:pd.DataFrame, # candidates with `total_swing` and the two ranks
-    rule:Rule=RULES["default"], # how many
+    rule:ChoiceRule=RULES["default"], # how many
 )->pd.DataFrame: # the battery, in the order of the categories
     "The best known pairs of each category, no subject in more than `SUBJECT_USES` of them."
     known = table[worse_rank(table).between(*rule.ranks) & (table.total_swing > 0)]

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['shortcut_chart']
 
-# %% ../nbs/10k_shortcut_charts.ipynb #d902a028
+# %% ../nbs/10k_shortcut_charts.ipynb #cc700ca9
 import altair as alt
 import pandas as pd
 from .schema import GRADIENT_METHODS
 from .shortcuts import PLACE_NAMES, against
 from .theme import PALETTE, titled
 
-# %% ../nbs/10k_shortcut_charts.ipynb #37acd35e
+# %% ../nbs/10k_shortcut_charts.ipynb #44058c8c
 def shortcut_chart(
     study, # a finished study
 )->alt.FacetChart|None: # None where it holds no approximations
@@ -34,5 +34,6 @@ def shortcut_chart(
     n = int(data.pairs.max())
     return titled(chart.properties(width=230, height=210).facet(alt.Facet("direction:N", title=None)),
         "What gradients would have concluded",
-        f"{n} pairs, {study.run['model']}: sizes of mean effects over all layers and heads, by gradient and by exact patch; "
+        f"{n} pairs, {study.run['model']}: sizes of mean effects over all layers and heads, by gradient and by exact "
+        f"patch; "
         "lines: 95 % intervals over categories. 1: the same order.")

@@ -31,6 +31,7 @@ def _exact_rows(patches):
     rows = pick(patches, ("2A", "2B", "4F"), direction=list(DIRECTIONS))
     return rows[[(s, p) in GRADIENT_PLACES for s, p in zip(rows.site, rows.position)]]
 
+# %% ../nbs/09i_shortcuts.ipynb #c2cd879c
 def against(
     patches:pd.DataFrame, # the study's table
     table:pd.DataFrame, # as `approximate` gives it
@@ -52,7 +53,8 @@ def against(
         ten = min(10, max(1, values.shape[2] // 2))
         top, said = (set(np.argsort(-np.abs(m))[:ten]) for m in means)
         sign = np.mean([np.sign(means[0, c]) == np.sign(means[1, c]) for c in top]) if method != "atp_star" else np.nan
-        found.append((method, site, position, direction, float(r.estimate), float(r.low), float(r.high), len(top - said),
+        found.append((method, site, position, direction, float(r.estimate), float(r.low), float(r.high),
+            len(top - said),
             ten, sign, len(values)))
     return pd.DataFrame(found, columns=["method", "site", "position", "direction", "rank_correlation", "low", "high",
         "missed", "of", "same_sign", "pairs"])
@@ -64,7 +66,8 @@ def passes(
 )->pd.DataFrame: # `method, forward, backward`, of a pair in both directions
     "Forward and backward passes of a pair."
     exact = 2 * n_layers * (6 + n_heads)
-    rows = [("exact", 2 + exact, 0), ("atp", 2, 2), ("ig", 2 + 2 * GRADIENT_STEPS, 2 * GRADIENT_STEPS), ("atp_star", 2, 2 * n_layers)]
+    rows = [("exact", 2 + exact, 0), ("atp", 2, 2), ("ig", 2 + 2 * GRADIENT_STEPS, 2 * GRADIENT_STEPS), ("atp_star", 2,
+        2 * n_layers)]
     return pd.DataFrame(rows, columns=["method", "forward", "backward"])
 
 # %% ../nbs/09i_shortcuts.ipynb #52862cd9
@@ -76,14 +79,16 @@ def shortcuts(
     if said is None or not len(said):
         return finding("This study holds no approximations (`--quick`, or a battery that has none).")
     table = against(study.patches, said)
-    shown = table[table.direction == "noising"].assign(place=lambda t: [PLACE_NAMES[p] for p in zip(t.site, t.position)],
+    shown = table[table.direction == "noising"].assign(place=lambda t: [PLACE_NAMES[p] for p in zip(t.site,
+        t.position)],
         method=lambda t: t.method.map(GRADIENT_METHODS))
     shown["rank correlation"] = [with_ends(r.rank_correlation, r.low, r.high) for r in shown.itertuples()]
     shown["missed of the strongest"] = [f"{r.missed} of {r.of}" for r in shown.itertuples()]
     shown["sign right"] = ["–" if s != s else f"{s:.0%}".replace("%", " %") for s in shown.same_sign]
     cost = passes(study.run["n_layers"], study.run["n_heads"]).assign(
         method=lambda t: t.method.map({"exact": "every exact patch", **GRADIENT_METHODS}))
-    return finding(f"""Noising, {count_of(int(table.pairs.max()), "pair")}; rank correlation of the sizes of mean effects
+    return finding(f"""Noising, {count_of(int(table.pairs.max()), "pair")}; rank correlation of the sizes of mean
+    effects
         over all layers (and heads), with its 95 % interval over categories.""",
         shown[["method", "place", "rank correlation", "missed of the strongest", "sign right"]],
         "Passes of one pair, both directions:", cost)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPERTS', 'WINDOWS', 'LOCAL', 'PART', 'PICTURED', 'PARTS', 'SENDERS', 'RANDOM_RANKINGS', 'PICTURES', 'APPROXIMATED',
-           'imported', 'code_sha256', 'settings_of', 'about', 'on_some_pairs', 'controls_of', 'parts_of', 'part_name',
-           'write_part', 'read_part', 'run_parts', 'drop_parts', 'strongest', 'other_tables', 'with_tokens',
-           'finished_study', 'check_replaced', 'plain', 'save_study', 'study']
+           'OF_ENGINE', 'imported', 'code_sha256', 'settings_of', 'about', 'on_some_pairs', 'controls_of', 'parts_of',
+           'part_name', 'write_part', 'read_part', 'run_parts', 'drop_parts', 'strongest', 'other_tables',
+           'with_tokens', 'finished_study', 'check_replaced', 'one_token_each', 'save_study', 'study']
 
 # %% ../nbs/06b_study.ipynb #c002
 import ast, contextlib, hashlib, json, re, sys, time
@@ -188,6 +188,7 @@ def drop_parts(folder):
 # heads that send along paths; random rankings beside a circuit; prompts whose attention is kept whole
 SENDERS, RANDOM_RANKINGS, PICTURES = 4, 3, 2
 APPROXIMATED = 12   # pairs, each of a category of its own, whose patches are approximated by gradients
+OF_ENGINE = tuple(t for t in BESIDE if t != "approximations")   # gradients go through the model itself
 
 def strongest(patches, count=SENDERS):
     "The heads of largest absolute mean effect at the final token, noising."
@@ -226,7 +227,7 @@ def other_tables(
     patches:pd.DataFrame, # the tidy table
     *,
     seed:int=0, # of the draws
-    tables=BESIDE, # which of them
+    tables=OF_ENGINE, # which of them
 )->tuple: # tables by name, and reasons for those that are left out
     "Attention, attribution, paths, circuits and lens."
     blocks = lambda some: [[some[i] for i in block] for block in in_blocks(net, some)]   # as many as are kept at once
@@ -270,10 +271,12 @@ def check_replaced(out, settings, source):
                          "with --out, or delete it")
 
 # %% ../nbs/06b_study.ipynb #c024
-def plain(settings):
-    "Whether everything beside the six experiments is defined: prompts are of equal length, answers are compared by a token."
+def one_token_each(settings):
+    "Whether everything beside the six experiments is defined: prompts are of equal length, answers are compared by a "
+    "token."
     return settings["align"] == "equal" and settings["answers"] != "whole"
 
+# %% ../nbs/06b_study.ipynb #3c2326ff
 def _work(model, net, chosen, out, settings, progress, began):
     "Run all experiments on a chosen battery, and write the study's files."
     name, source, seed, quick = model.study_name, chosen.source, settings["seed"], settings["quick"]
@@ -287,9 +290,9 @@ def _work(model, net, chosen, out, settings, progress, began):
     patches = run_parts(parts_of(name, net, pairs, one_per_category, seed=seed, quick=quick, experiments=experiments),
         out, settings, progress)
     if not quick: patches = pd.concat([patches, random_heads(patches, seed=seed)], ignore_index=True)
-    wanted = BESIDE if not quick else ("patterns",) if "4F" in experiments and plain(settings) else ()
+    wanted = BESIDE if not quick else ("patterns",) if "4F" in experiments and one_token_each(settings) else ()
     tables, left_out = other_tables(name, net, pairs, one_per_category, patches, seed=seed,
-        tables=[t for t in wanted if t != "approximations"])
+        tables=[t for t in wanted if t in OF_ENGINE])
     if not quick: tables["approximations"] = approximate(model, one_per_category[:APPROXIMATED], name=name)
     run = {**settings, "settings": settings, "battery": source, **about(model, net), "proof": proof,
         "noise_floor": noise_floor(net, pairs[:2]),
@@ -343,10 +346,9 @@ def study(
     "Run all experiments on a battery and leave a finished study in `out`; read it where it is there already."
     select(pd.DataFrame(columns=["category"]), selection)   # what is unknown is refused before anything is computed
     for e in experiments: experiment_of(e)
-    quick = quick or set(experiments) != set(EVERY_PAIR) or not plain(vars(how))
+    quick = quick or set(experiments) != set(EVERY_PAIR) or not one_token_each(vars(how))
     began, out, net = time.perf_counter(), Path(out), Network(model)
-    forget_peak(net.device.type)
-    check_folder(out, source)
+    forget_peak(net.device.type); check_folder(out, source)
     chosen = choose_battery(model, net, table, source=source, how=how, count=count, seed=seed)
     settings = settings_of(model, chosen.table, source, selection, seed, quick, experiments, how, count)
     with lock(out, f"study of {model.study_name}"):

@@ -95,7 +95,8 @@ def target_id(
     ids, text, fault = answer_ids(tokenizer, target, *prompts, chat=chat)
     if ids is None or len(ids) == 1: return ids and ids[0], text, fault
     several = [(w, _following(tokenizer, prompts[0], w, chat)) for w in readings(prompts[0], target)]
-    said = [fault or f"{brief(repr(w), 60)} is {token_list(tokenizer, i)} ({len(i)} tokens)" for w, (i, fault) in several]
+    said = [fault or f"{brief(repr(w), 60)} is {token_list(tokenizer, i)} ({len(i)} tokens)" for w, (i,
+        fault) in several]
     return None, text, "; ".join(said)
 
 # %% ../nbs/01d_targets.ipynb #346e70fe
