@@ -99,7 +99,7 @@ def last_layer_worst(e):
 
 @rule("P9")
 def last_layer_worst_in_a(e):
-    "As P4, in selection A."
+    "As P4, shares beside shares, in selection A."
     return _arrived_before(e, "share of selection A with the last layer worst", lambda o: o.worst == e.n_layers - 1,
         published_number("P9", part="share in layer 47"), selection="A")
 
@@ -237,7 +237,7 @@ def _level(e, row, position):
     return controlled(e, lambda t: e.average(curves(t, position=position)[layers].mean(axis=1)), names=tuple(CALLED),
         what=f"Mean effect {where} in layers {layers[0]}–{layers[-1]}")
 
-# %% ../nbs/09_claims.ipynb #87d63b29
+# %% ../nbs/09_claims.ipynb #67bb469f
 @rule("P13")
 def end_of_storage(e):
     """Reproduced if the whole interval of the end of storage lies within a tenth of the depth of one of the two
