@@ -14,6 +14,7 @@ from .judged import verdicts, verdicts_counted
 from .findings import Reading, median_layer, mean_over_pairs
 from .results import finished, load_study
 from .schema import pick
+from .selection import on_top
 from .words import ends, finding, head_name, layer_range, letters, listed, percent, verdict_badge, with_ends
 
 # %% ../nbs/10g_front.ipynb #ae392dbb
@@ -94,7 +95,8 @@ def _in_numbers(read):
         return f"layer {float(found.estimate):g} ({ends(found.low, found.high, 'g')})"
     heads, top, five = read.heads("4F"), read.strongest, concentration(read.real)
     held = with_ends(five["five_share"], five["five_share_low"], five["five_share_high"], ".0%")
-    return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs). The entity carries at least nine
+    return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs; both answers are the model's first
+        choice in {int(on_top(read.triage).sum())} of them). The entity carries at least nine
         tenths of the answer in {at("noising", "storage")} (noising) or {at("denoising", "storage")} (denoising); the
         final token carries it in {at("noising", "readout")} or {at("denoising", "readout")}. In the median pair the
         entity lets go at {usual("release")} and the answer arrives at {usual("arrival")} (noising, one half of the

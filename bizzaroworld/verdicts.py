@@ -8,6 +8,7 @@ __all__ = ['ARTICLE', 'REPOSITORY', 'VERDICTS', 'STANDS', 'CALLED', 'NO_CONTROL'
            'agrees', 'overlaps', 'of_selection', 'under', 'windowed', 'controlled']
 
 # %% ../nbs/08d_verdicts.ipynb #v002
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 import numpy as np
@@ -58,7 +59,8 @@ def source_links(
         kind, _, where = source.partition(": ")
         file = where.split(" (")[0].split(",")[0]
         address = f"{REPOSITORY}/blob/main/{file.replace(' ', '%20')}" if kind == "code" else ARTICLE
-        return f'<a href="{address}">{letters(where if kind == "code" else source)}</a>'
+        text = re.sub("(&#(?:47|95);)", r"\1<wbr>", letters(where if kind == "code" else source))   # may break at / and _
+        return f'<a href="{address}">{text}</a>'
     return ", ".join(map(link, load_published().query("id == @claim").source.unique()))
 
 # %% ../nbs/08d_verdicts.ipynb #c014
