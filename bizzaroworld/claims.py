@@ -237,7 +237,7 @@ def _level(e, row, position):
     return controlled(e, lambda t: e.average(curves(t, position=position)[layers].mean(axis=1)), names=tuple(CALLED),
         what=f"Mean effect {where} in layers {layers[0]}–{layers[-1]}")
 
-# %% ../nbs/09_claims.ipynb #d1e2fc26
+# %% ../nbs/09_claims.ipynb #bdae36fb
 @rule("P13")
 def end_of_storage(e):
     """Reproduced if the whole interval of the end of storage lies within a tenth of the depth of one of the two

@@ -284,7 +284,7 @@ def read_difference(net, final, ids):
         or [torch.empty(0, 2, device=net.device)])
     return (logits[:, 0] - logits[:, 1]).cpu()
 
-# %% ../nbs/05_engine.ipynb #68eecc90
+# %% ../nbs/05_engine.ipynb #b42556f1
 def refuse_missing(net, patches, uneven=False):
     "Refuse patches at sites that the model, or prompts of unequal length, do not have."
     for p in patches:

@@ -61,7 +61,7 @@ def baselines(
     found = pd.DataFrame(dict(zip(BASELINES, columns)))
     return found.assign(**_whole(net, pairs)) if any(p.whole for p in pairs) else found
 
-# %% ../nbs/05f_knowledge.ipynb #ba68b36f
+# %% ../nbs/05f_knowledge.ipynb #0bc92ff3
 def _whole(net, pairs):
     "LD of whole answers, and the probability of each on its own prompt; ranks stay those of the first token."
     of = [replace(p, answers=(a, ())) for p in pairs for a in p.answers]
@@ -128,7 +128,7 @@ def _drawn(battery, count, seed):
     kept = sorted(np.random.default_rng(seed).choice(len(battery.pairs), count, replace=False))
     return replace(battery, pairs=[battery.pairs[i] for i in kept])
 
-# %% ../nbs/05f_knowledge.ipynb #89990c22
+# %% ../nbs/05f_knowledge.ipynb #5336dcfd
 def choose_battery(
     model, # a bridge
     net:Network, # the same model

@@ -121,7 +121,7 @@ def eap(where, text):
                 raise InputError(f"{where}: row {i}: {column} is {brief(repr(value), 60)}, not one row of a vocabulary")
     return Indexed(str(where), table)
 
-# %% ../nbs/02c_readers.ipynb #bc442618
+# %% ../nbs/02c_readers.ipynb #5cc0c64d
 def as_pairs(
     found, # a table of pairs, a `Pool`, or `Indexed`
     tokenizer, # the model's

@@ -31,7 +31,7 @@ def _exact_rows(patches):
     rows = pick(patches, ("2A", "2B", "4F"), direction=list(DIRECTIONS))
     return rows[[(s, p) in GRADIENT_PLACES for s, p in zip(rows.site, rows.position)]]
 
-# %% ../nbs/09i_shortcuts.ipynb #8b4d6e43
+# %% ../nbs/09i_shortcuts.ipynb #3765e499
 def against(
     patches:pd.DataFrame, # the study's table
     table:pd.DataFrame, # as `approximate` gives it

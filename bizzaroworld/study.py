@@ -276,7 +276,7 @@ def one_token_each(settings):
     "token."
     return settings["align"] == "equal" and settings["answers"] != "whole"
 
-# %% ../nbs/06b_study.ipynb #b0346391
+# %% ../nbs/06b_study.ipynb #d5d55f88
 def _work(model, net, chosen, out, settings, progress, began):
     "Run all experiments on a chosen battery, and write the study's files."
     name, source, seed, quick = model.study_name, chosen.source, settings["seed"], settings["quick"]
