@@ -2,13 +2,15 @@
 from dataclasses import replace
 
 import numpy as np, pandas as pd, pytest, torch
+from scipy.stats import spearmanr
 import zoo
 from bizzaroworld import approximations as A
 from bizzaroworld.battery import Pair
 from bizzaroworld.facts import InputError
 from bizzaroworld.models import load, read_sites, sites_of
 from bizzaroworld.patching import Patch, hooked_ld, patch_one, target_ids
-from bizzaroworld.schema import DIRECTIONS, GRADIENT_PLACES
+from bizzaroworld.schema import DIRECTIONS, GRADIENT_PLACES, by_hand, handed_over
+from bizzaroworld.shortcuts import against
 
 LAYERS, HEADS, WIDTH = 4, 4, 32
 PLAIN = {   # where a plain model keeps its blocks, and in them what attention and the MLP add to the stream
@@ -220,3 +222,47 @@ def test_a_site_that_a_model_lacks_is_left_out(case, monkeypatch):
     monkeypatch.setattr(A, "sites_of", lambda model, layer: [s for s in sites_of(model, layer) if s != "mlp_out" and (s != "z" or layer)])
     table = A.approximate(model, pairs()[:1], name="m", methods=("atp", "atp_star"))
     assert set(table.site) == {"resid_pre", "attn_out", "z"} and set(table[table.site == "z"].layer) == {1, 2, 3}
+
+
+def both_tables(method="atp", seed=0):
+    "Exact effects by hand, and the same with noise, as a method would say them."
+    exact = by_hand(handed_over(), categories="aabbcc")
+    rng = np.random.default_rng(seed)
+    exact = exact.assign(effect=exact.effect + .3 * rng.normal(size=len(exact)))
+    said = exact[exact.experiment.isin(["2A", "2B", "4F"])].assign(method=method)
+    return exact, said.assign(effect=said.effect + .4 * rng.normal(size=len(said)))
+
+
+def wide(table, *where):
+    site, position, direction = where
+    rows = table[(table.site == site) & (table.position == position) & (table.direction == direction) & table.experiment.isin(["2A", "2B", "4F"])]
+    return rows.fillna({"head": -1}).pivot(index="battery_idx", columns=["layer", "head"], values="effect").to_numpy(float)
+
+
+@pytest.mark.parametrize("method", ["atp", "atp_star"])
+def test_a_place_is_compared_as_by_hand(method):
+    "With SciPy's Spearman and sets; sizes are averaged where the method gives sizes."
+    exact, said = both_tables(method)
+    if method == "atp_star": said = said.assign(effect=said.effect.abs())
+    table = against(exact, said, draws=200)
+    assert len(table) == 2 * len(GRADIENT_PLACES)
+    for row in table.itertuples():
+        true, own = (wide(t, row.site, row.position, row.direction) for t in (exact, said))
+        if method == "atp_star": true = np.abs(true)
+        means = np.abs(true.mean(0)), np.abs(own.mean(0))
+        assert row.rank_correlation == pytest.approx(spearmanr(*means).statistic) and row.low <= row.rank_correlation <= row.high
+        assert row.per_pair == pytest.approx(np.mean([spearmanr(np.abs(a), np.abs(b)).statistic for a, b in zip(true, own)]))
+        assert row.per_pair_low <= row.per_pair <= row.per_pair_high and row.pairs == 6
+        top, others = (set(np.argsort(-m)[:row.of]) for m in means)
+        assert row.missed == len(top - others) and row.of == min(10, true.shape[1] // 2)
+        right = np.mean([true.mean(0)[c] * own.mean(0)[c] > 0 for c in top])
+        assert np.isnan(row.same_sign) if method == "atp_star" else row.same_sign == pytest.approx(right)
+    assert (table.missed > 0).any() and (table.per_pair != table.rank_correlation).all()
+
+
+def test_a_pair_without_a_difference_is_not_compared():
+    exact, said = both_tables()
+    still = exact.battery_idx == exact.battery_idx.min()
+    empty = exact.assign(ld_corrupt=exact.ld_corrupt.where(~still, exact.ld_clean), effect=exact.effect.where(~still))
+    table = against(empty, said.assign(effect=said.effect.where(said.battery_idx != exact.battery_idx.min())), draws=100)
+    assert set(table.pairs) == {5} and table.rank_correlation.notna().all()
