@@ -11,6 +11,7 @@ from itertools import groupby, product
 import pandas as pd
 import torch
 from fastcore.basics import patch
+from .facts import InputError
 from .models import hook_name, sites_of
 from .patching import readout, target_ids, token_indices
 from .schema import DIRECTIONS, GRADIENT_METHODS, GRADIENT_PLACES
@@ -70,12 +71,12 @@ def weights_still(model):
         for p in wanted: p.requires_grad_(True)
 
 # %% ../nbs/05h_approximations.ipynb #d0542486
-def _averaged(model, rows, ids, own, other):
+def _averaged(model, rows, ids, own, other, steps):
     "Gradients averaged over embeddings between two prompts, by the rule of the midpoint."
     start, way, total = own["resid_pre", 0], other["resid_pre", 0] - own["resid_pre", 0], {}
-    for step in range(STEPS):
-        found = Graph(model, rows, ids, start + (step + .5) / STEPS * way).gradients()
-        total = {at: total.get(at, 0) + g / STEPS for at, g in found.items()}
+    for step in range(steps):
+        found = Graph(model, rows, ids, start + (step + .5) / steps * way).gradients()
+        total = {at: total.get(at, 0) + g / steps for at, g in found.items()}
     return total
 
 def _moves(grads, own, other):
@@ -87,6 +88,8 @@ def approximated(
     model, # from `load`
     pairs, # list of `Pair`, all of one length
     methods=GRADIENT_METHODS, # which of them
+    *,
+    steps:int=STEPS, # points of integrated gradients
 )->tuple: # LD of each run, then by method (site, layer) -> change of LD `[run, token]` or `[run, token, head]`
     "What each method says that each patch would change: the clean runs, patched, then the corrupt ones."
     rows = [list(t) for side in ("clean_tokens", "corrupt_tokens") for t in (getattr(p, side) for p in pairs)]
@@ -96,35 +99,11 @@ def approximated(
         own = graph.activations()
         other = {at: x.roll(len(pairs), 0) for at, x in own.items()}   # the other run of the same pair
         if "atp" in methods: found["atp"] = _moves(graph.gradients(), own, other)
-        if "ig" in methods: found["ig"] = _moves(_averaged(model, rows, ids, own, other), own, other)
+        if "ig" in methods: found["ig"] = _moves(_averaged(model, rows, ids, own, other, steps), own, other)
         if "atp_star" in methods:
             parts = [_moves(graph.gradients(l), own, other) for l in layers]
             found["atp_star"] = {at: sum(p[at].abs() for p in parts) / max(len(layers) - 1, 1) for at in parts[0]}
     return graph.ld.detach(), found
-
-# %% ../nbs/05h_approximations.ipynb #7b354cf0
-def approximate(
-    model, # from `load`
-    pairs, # list of `Pair`, both prompts of a pair of equal length
-    *,
-    name:str, # the model's
-    methods=GRADIENT_METHODS, # which of them
-)->pd.DataFrame: # `model, battery_idx, category, direction, method, site, layer, head, position, effect`
-    "Approximate effects at the places of the study's exact ones, in shares of the whole difference."
-    rows, by_length = [], sorted(pairs, key=lambda p: p.n_tokens)
-    for _, alike in groupby(by_length, key=lambda p: p.n_tokens):
-        alike = list(alike)
-        for some in (alike[i:i + ROWS // 2] for i in range(0, len(alike), ROWS // 2)):
-            ld, found = approximated(model, some, methods)
-            whole = ld.roll(len(some)) - ld
-            for (d, direction), (i, pair), (method, moved) in product(enumerate(DIRECTIONS), enumerate(some),
-                    found.items()):
-                run = i + d * len(some)
-                size = whole[run].abs() if method == "atp_star" else whole[run]
-                rows += [(name, pair.battery_idx, pair.category, direction, method, *row)
-                    for row in _placed({at: m[run] for at, m in moved.items()}, pair, size)]
-    columns = ["model", "battery_idx", "category", "direction", "method", "site", "layer", "head", "position", "effect"]
-    return pd.DataFrame(rows, columns=columns).astype({"head": "Int64"})
 
 # %% ../nbs/05h_approximations.ipynb #3f28ac1c
 def _placed(moved, pair, whole):
@@ -135,3 +114,41 @@ def _placed(moved, pair, whole):
             there = moved[site, layer][at].sum(0) / whole
             for head, effect in enumerate(there.tolist() if site == "z" else [float(there)]):
                 yield site, layer, head if site == "z" else None, position, effect
+
+# %% ../nbs/05h_approximations.ipynb #9dc9ac15
+def _together(pairs, methods):
+    "Pairs of one length, a few at a time."
+    for method in methods:
+        if method not in GRADIENT_METHODS:
+            raise InputError(f"unknown method {method!r}: use {', '.join(GRADIENT_METHODS)}")
+    for pair in pairs:
+        if len(pair.clean_tokens) != len(pair.corrupt_tokens) or pair.whole:
+            raise InputError(f"pair {pair.battery_idx}: gradients need prompts of equal length and answers that one "
+                             "token tells apart")
+    for _, alike in groupby(sorted(pairs, key=lambda p: p.n_tokens), key=lambda p: p.n_tokens):
+        alike = list(alike)
+        yield from (alike[i:i + ROWS // 2] for i in range(0, len(alike), ROWS // 2))
+
+# %% ../nbs/05h_approximations.ipynb #7b354cf0
+def approximate(
+    model, # from `load`
+    pairs, # list of `Pair`, both prompts of a pair of equal length
+    *,
+    name:str, # the model's
+    methods=GRADIENT_METHODS, # which of them
+    steps:int=STEPS, # points of integrated gradients
+)->pd.DataFrame: # `model, battery_idx, category, direction, method, site, layer, head, position, effect`
+    "Approximate effects at the places of the study's exact ones, in shares of the whole difference."
+    rows = []
+    for some in _together(pairs, methods):
+        ld, found = approximated(model, some, methods, steps=steps)
+        whole = ld.roll(len(some)) - ld
+        whole = whole.masked_fill(whole.abs() <= 1e-6, torch.nan)   # no difference, no effect: as in `metrics.effect`
+        for (d, direction), (i, pair), (method, moved) in product(enumerate(DIRECTIONS), enumerate(some),
+                found.items()):
+            run = i + d * len(some)
+            size = whole[run].abs() if method == "atp_star" else whole[run]
+            rows += [(name, pair.battery_idx, pair.category, direction, method, *row)
+                for row in _placed({at: m[run] for at, m in moved.items()}, pair, size)]
+    columns = ["model", "battery_idx", "category", "direction", "method", "site", "layer", "head", "position", "effect"]
+    return pd.DataFrame(rows, columns=columns).astype({"head": "Int64"})

@@ -8,7 +8,8 @@ __all__ = ['GRADIENT_STEPS', 'PLACE_NAMES', 'against', 'passes', 'shortcuts']
 # %% ../nbs/09i_shortcuts.ipynb #01a099a4
 import numpy as np
 import pandas as pd
-from .inference import cluster_bootstrap
+from scipy.stats import rankdata
+from .inference import cluster_bootstrap, measured
 from .schema import DIRECTIONS, GRADIENT_METHODS, GRADIENT_PLACES, pick
 from .words import count_of, finding, with_ends
 
@@ -19,25 +20,44 @@ PLACE_NAMES = {("resid_pre", "entity"): "stream, entity", ("attn_out", "entity")
     ("z", "final"): "heads, final token"}
 
 # %% ../nbs/09i_shortcuts.ipynb #82707882
-def _rank_correlation(values, weights):
-    "Spearman's correlation of the sizes of two rows of means, for each draw; `values` `[pair, 2, cell]`."
-    means = np.abs(np.einsum("dp,pmc->dmc", weights, values) / weights.sum(1)[:, None, None])
-    ranks = means.argsort(-1).argsort(-1).astype(float)
+def _of_ranks(sizes):
+    "Spearman's correlation of the two rows of `[..., 2, cell]`; equal sizes share their rank."
+    ranks = rankdata(sizes, axis=-1)
     ranks -= ranks.mean(-1, keepdims=True)
-    return (ranks[:, 0] * ranks[:, 1]).sum(-1) / np.sqrt((ranks ** 2).sum(-1).prod(-1))
+    spread = np.sqrt((ranks ** 2).sum(-1).prod(-1))
+    return np.divide((ranks[..., 0, :] * ranks[..., 1, :]).sum(-1), spread, out=np.full_like(spread, np.nan),
+        where=spread > 0)
+
+def _rank_correlation(values, weights):
+    "That of the sizes of two rows of means, for each draw; `values` `[pair, 2, cell]`."
+    return _of_ranks(np.abs(np.einsum("dp,pmc->dmc", weights, values) / weights.sum(1)[:, None, None]))
 
 def _exact_rows(patches):
-    "Exact effects at `GRADIENT_PLACES`."
-    rows = pick(patches, ("2A", "2B", "4F"), direction=list(DIRECTIONS))
+    "Exact effects at `GRADIENT_PLACES`, of the pairs that have any."
+    rows = pick(measured(patches), ("2A", "2B", "4F"), direction=list(DIRECTIONS))
     return rows[[(s, p) in GRADIENT_PLACES for s, p in zip(rows.site, rows.position)]]
 
-# %% ../nbs/09i_shortcuts.ipynb #3765e499
+# %% ../nbs/09i_shortcuts.ipynb #35794c73
+def _beside(values, clusters, signed, draws):
+    "Numbers of one method at one place; `values` `[pair, exact and method, cell]`."
+    if not signed: values = np.abs(values)
+    over = cluster_bootstrap(values, clusters, statistic=_rank_correlation, draws=draws)
+    within = _of_ranks(np.abs(values))
+    known = np.isfinite(within)   # a pair that nothing moves has no order
+    each = cluster_bootstrap(within[known], clusters[known], draws=draws) if known.any() else (np.nan,) * 3
+    means = values.mean(0)
+    ten = min(10, max(1, values.shape[2] // 2))
+    top, said = (set(np.argsort(-np.abs(m))[:ten]) for m in means)
+    sign = np.mean([np.sign(means[0, c]) == np.sign(means[1, c]) for c in top]) if signed else np.nan
+    return (*map(float, over), *map(float, each), len(top - said), ten, sign, len(values))
+
+# %% ../nbs/09i_shortcuts.ipynb #42804c6e
 def against(
     patches:pd.DataFrame, # the study's table
     table:pd.DataFrame, # as `approximate` gives it
     *,
     draws:int=2_000, # of the bootstrap
-)->pd.DataFrame: # `method, site, position, direction, rank_correlation, low, high, missed, of, same_sign, pairs`
+)->pd.DataFrame: # `method, site, position, direction, rank_correlation, low, high, per_pair, per_pair_low, ...`
     "Each method beside the exact effects, place by place."
     keys, found = ["battery_idx", "category", "layer", "head"], []
     exact = _exact_rows(patches).astype({"head": "Int64"}).fillna({"head": -1})
@@ -48,16 +68,10 @@ def against(
         if not len(both): continue
         wide = both.pivot(index=["battery_idx", "category"], columns=["layer", "head"])
         values = np.stack([wide["effect"].to_numpy(float), wide["effect_said"].to_numpy(float)], 1)
-        r = cluster_bootstrap(values, wide.index.get_level_values("category"), statistic=_rank_correlation, draws=draws)
-        means = values.mean(0)
-        ten = min(10, max(1, values.shape[2] // 2))
-        top, said = (set(np.argsort(-np.abs(m))[:ten]) for m in means)
-        sign = np.mean([np.sign(means[0, c]) == np.sign(means[1, c]) for c in top]) if method != "atp_star" else np.nan
-        found.append((method, site, position, direction, float(r.estimate), float(r.low), float(r.high),
-            len(top - said),
-            ten, sign, len(values)))
+        found.append((method, site, position, direction,
+            *_beside(values, wide.index.get_level_values("category"), method != "atp_star", draws)))
     return pd.DataFrame(found, columns=["method", "site", "position", "direction", "rank_correlation", "low", "high",
-        "missed", "of", "same_sign", "pairs"])
+        "per_pair", "per_pair_low", "per_pair_high", "missed", "of", "same_sign", "pairs"])
 
 # %% ../nbs/09i_shortcuts.ipynb #1b236f3e
 def passes(
@@ -82,13 +96,14 @@ def shortcuts(
     shown = table[table.direction == "noising"].assign(place=lambda t: [PLACE_NAMES[p] for p in zip(t.site,
         t.position)],
         method=lambda t: t.method.map(GRADIENT_METHODS))
-    shown["rank correlation"] = [with_ends(r.rank_correlation, r.low, r.high) for r in shown.itertuples()]
+    said_with = lambda *ends: "–" if ends[0] != ends[0] else with_ends(*ends)   # where nothing moves there is no order
+    shown["rank correlation"] = [said_with(*r) for r in shown[["rank_correlation", "low", "high"]].to_numpy()]
+    shown["within a pair"] = [said_with(*r) for r in shown[["per_pair", "per_pair_low", "per_pair_high"]].to_numpy()]
     shown["missed of the strongest"] = [f"{r.missed} of {r.of}" for r in shown.itertuples()]
     shown["sign right"] = ["–" if s != s else f"{s:.0%}".replace("%", " %") for s in shown.same_sign]
     cost = passes(study.run["n_layers"], study.run["n_heads"]).assign(
         method=lambda t: t.method.map({"exact": "every exact patch", **GRADIENT_METHODS}))
     return finding(f"""Noising, {count_of(int(table.pairs.max()), "pair")}; rank correlation of the sizes of mean
-    effects
-        over all layers (and heads), with its 95 % interval over categories.""",
-        shown[["method", "place", "rank correlation", "missed of the strongest", "sign right"]],
+        effects over all layers (and heads), and of a pair's own, with 95 % intervals over categories.""",
+        shown[["method", "place", "rank correlation", "within a pair", "missed of the strongest", "sign right"]],
         "Passes of one pair, both directions:", cost)

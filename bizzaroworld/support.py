@@ -223,9 +223,10 @@ def claims_beside(read):
     judged = judged[judged.id != "P17"]      # that one is about several models: see the front page
     said = (f"Of the {len(judged)} published claims and numbers about single models, "
             f"{verdicts_counted(judged.verdict)}.")
-    since = """Each rule carries the date and the commit since which it stands as it is. Those of 2026-11-27 were written
-        when the numbers of the embedded models had been seen: five were made stricter (P4, P6, P9, P10, P13), and P18 to
-        P27 are new. On any other model they are fixed beforehand."""
+    since = """Each rule carries the date and the commit since which it stands as it is. Those of 2026-11-27 were
+    written
+        when the numbers of the embedded models had been seen: five were made stricter (P4, P6, P9, P10, P13), and P18
+        to P27 are new. On any other model they are fixed beforehand."""
     return finding(said, since, HTML(claims_table(judged)), claims=len(judged))
 
 # %% ../nbs/09b_support.ipynb #4c4b2ccb

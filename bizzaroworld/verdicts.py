@@ -59,7 +59,8 @@ def source_links(
         kind, _, where = source.partition(": ")
         file = where.split(" (")[0].split(",")[0]
         address = f"{REPOSITORY}/blob/main/{file.replace(' ', '%20')}" if kind == "code" else ARTICLE
-        text = re.sub("(&#(?:47|95);)", r"\1<wbr>", letters(where if kind == "code" else source))   # may break at / and _
+        text = re.sub("(&#(?:47|95);)", r"\1<wbr>", letters(where if kind == "code"
+            else source))   # may break at / and _
         return f'<a href="{address}">{text}</a>'
     return ", ".join(map(link, load_published().query("id == @claim").source.unique()))
 
