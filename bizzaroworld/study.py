@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 from . import __version__
 from .schema import CONTROLS, EVERY_PAIR, EXPERIMENTS, NOTES, experiment_of, names, pick
-from .facts import InputError
+from .facts import InputError, brief
 from .battery import How
 from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
 from .machine import forget_peak, git_commit, peak_memory, versions
@@ -293,7 +293,9 @@ def _work(model, net, chosen, out, settings, progress, began):
     wanted = BESIDE if not quick else ("patterns",) if "4F" in experiments and one_token_each(settings) else ()
     tables, left_out = other_tables(name, net, pairs, one_per_category, patches, seed=seed,
         tables=[t for t in wanted if t in OF_ENGINE])
-    if not quick: tables["approximations"] = approximate(model, one_per_category[:APPROXIMATED], name=name)
+    if not quick:
+        try: tables["approximations"] = approximate(model, one_per_category[:APPROXIMATED], name=name)
+        except (InputError, RuntimeError) as e: left_out["approximations"] = brief(e)   # no gradient goes through it
     run = {**settings, "settings": settings, "battery": source, **about(model, net), "proof": proof,
         "noise_floor": noise_floor(net, pairs[:2]),
            "left_out": left_out,
