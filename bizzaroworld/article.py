@@ -63,11 +63,13 @@ def negligible_head(e):
     entity, final = (e.average(m[top].abs() * np.sign(1)) for m, top in zip(maps, tops))
     small = [found.high < .1 for found in (entity, final)]
     verdict = "reproduced" if all(small) else "artefact of the method" if small[0] and final.low > .25 else "differs"
-    rest = maps[0].drop(columns=[tops[0]]).abs().mean(axis=1)
+    rest = maps[0].drop(columns=[tops[0]]).abs()
+    others = "None: one head."
+    if rest.size: others = f"The other heads at the entity: {as_text(e.average(rest.mean(axis=1)))}."
     published = published_number("P20", part="head") / published_number("P20", part="stream")
     return Judgement("size of the strongest head's effect at the entity", entity, verdict,
         f"{head_name(*tops[0])}; published {published:.2f} of the stream's. At the final position "
-        f"{head_name(*tops[1])} moves {as_text(final)}.", f"The other heads at the entity: {as_text(e.average(rest))}.")
+        f"{head_name(*tops[1])} moves {as_text(final)}.", others)
 
 # %% ../nbs/09g_article.ipynb #3001e082
 @rule("P21")

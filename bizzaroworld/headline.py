@@ -86,6 +86,12 @@ class Row:
     @property
     def categories(self): return self.pairs.category.nunique()
 
+def _mean_of(table, quantity):
+    "The mean of the pairs that have a number, with its interval."
+    there = table[np.isfinite(table[quantity].astype(float))]
+    if not len(there): return inference.Interval(np.nan, np.nan, np.nan)
+    return inference.cluster_bootstrap(there[quantity].to_numpy(float), there.category.to_numpy())
+
 def headlines(
     found:dict, # as `batteries` gives them
 )->list: # of `Row`, the default battery first
@@ -94,7 +100,7 @@ def headlines(
     for name, (study, ids) in found.items():
         table = of_pairs(study, places)
         table, triage = (t[t.battery_idx.isin(ids)] for t in (table, study.triage))
-        numbers = {q: inference.cluster_bootstrap(table[q].to_numpy(), table.category.to_numpy()) for q in HEADLINE}
+        numbers = {q: _mean_of(table, q) for q in HEADLINE}
         if len(table): rows.append(Row(name, table, int(on_top(triage).sum()), numbers))
     return rows
 

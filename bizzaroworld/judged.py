@@ -12,7 +12,7 @@ from . import article, claims   # what registers the rules
 from .claims import CLAIMS
 from .facts import InputError, data_path
 from .inference import Interval
-from .verdicts import Judgement, evidence, load_published, published_text
+from .verdicts import NO_CONTROL, Judgement, evidence, load_published, published_text
 
 # %% ../nbs/09h_judged.ipynb #d4db85c0
 def in_order()->list:
@@ -22,7 +22,7 @@ def in_order()->list:
 def _row(claim, e, others):
     "One claim for one model."
     try: finding = CLAIMS[claim](e, others) if claim == "P17" else CLAIMS[claim](e)
-    except InputError as error: finding = Judgement("", None, "not comparable", str(error))
+    except InputError as error: finding = Judgement("", None, "not comparable", str(error), NO_CONTROL)
     if len(e.pairs) < 2:
         finding = finding._replace(verdict="not comparable",
             cause=f"One pair gives no interval to judge by. {finding.cause}")

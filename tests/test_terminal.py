@@ -294,7 +294,7 @@ def test_a_study_says_what_it_left_out(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("notes", ((), ("row 0: target 'Paris' is read with a leading space, ' Paris'",), pd.DataFrame(dict(index=[0], column=["clean_target"], written=["Paris"], read=[" Paris"], note=["target \x1b'Paris' is read as ' Paris'"]))))
 def test_check_prints_the_notes(notes, monkeypatch, capsys):
     battery = SimpleNamespace(pairs=[SimpleNamespace(category="c")], dropped=pd.DataFrame([dict(index=1, reason="prompts differ")]), notes=notes)
-    monkeypatch.setattr(cli, "_aligned", lambda args, table: ([1, 2], battery))
+    monkeypatch.setattr(cli, "_aligned", lambda args, table: ([1, 2], battery, None))
     assert cli.main(["check", "--model", "gemma-3-270m"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == ["gemma-3-270m: 1 of 2 pairs valid, in 1 categories", "     1  prompts differ"] and len(lines) == (2 if len(notes) == 0 else 4) and harmless("\n".join(lines))
