@@ -107,6 +107,8 @@ def test_a_head_is_held_to_a_small_step(case):
 def test_ld_is_the_reference_and_the_weights_come_back(case):
     family, model = case
     some = [pairs()[0], pairs()[2]]
+    first, *others = model.original_model.parameters()
+    first.requires_grad_(True); others[0].requires_grad_(False)
     before = [p.requires_grad for p in model.original_model.parameters()]
     ld, found = A.approximated(model, some)
     runs = [(p, t) for side in ("clean_tokens", "corrupt_tokens") for p in some for t in (getattr(p, side),)]
@@ -138,12 +140,14 @@ def test_the_table_has_a_row_for_each_place(case):
     one = lambda site, layer, position, direction, method="atp", i=1: table.query("battery_idx == @i and site == @site and layer == @layer and position == @position "
         "and direction == @direction and method == @method")
     pair, ids = some[1], target_ids(some[1])
-    ld, other = (hooked_ld(model, t, ids) for t in (pair.clean_tokens, pair.corrupt_tokens))
-    own, theirs = (read_sites(model, t) for t in (pair.clean_tokens, pair.corrupt_tokens))
-    grads = clean_graph(model, pair).gradients()
-    for site in ("resid_pre", "attn_out", "mlp_out"):   # the whole entity, noising; by hand
-        by_hand = (grads[site, 2][0] * (theirs[site, 2] - own[site, 2]))[2:4].sum() / (other - ld)
-        assert float(one(site, 2, "entity", "noising").effect.iloc[0]) == pytest.approx(float(by_hand), abs=1e-3)
+    for direction in DIRECTIONS:   # the whole entity, by hand
+        patched, giving = (pair.clean_tokens, pair.corrupt_tokens)[::1 if direction == "noising" else -1]
+        whole = hooked_ld(model, giving, ids) - hooked_ld(model, patched, ids)
+        own, theirs = (read_sites(model, t) for t in (patched, giving))
+        grads = clean_graph(model, replace(pair, clean_tokens=patched)).gradients()
+        for site in ("resid_pre", "attn_out", "mlp_out"):
+            by_hand = (grads[site, 2][0] * (theirs[site, 2] - own[site, 2]))[2:4].sum() / whole
+            assert float(one(site, 2, "entity", direction).effect.iloc[0]) == pytest.approx(float(by_hand), abs=1e-3)
     assert set(table.direction) == set(DIRECTIONS) and (table[table.method == "atp_star"].effect >= 0).all()
 
 
@@ -186,11 +190,15 @@ def test_company_changes_nothing(case):
     np.testing.assert_allclose(*both, atol=2e-3, rtol=2e-3)
 
 
-def test_a_pair_without_a_difference_has_no_effect(case):
-    "As with the exact ones: not infinite, not a number."
+def test_a_pair_without_a_difference_has_no_effect(case, monkeypatch):
+    "As with the exact ones: a millionth of a logit is not divided by."
     family, model = case
     pair = pairs()[0]
     assert A.approximate(model, [replace(pair, corrupt_tokens=pair.clean_tokens)], name="m").effect.isna().all()
+    moved = {(s, 0): torch.ones(2, pair.n_tokens, *[HEADS] * (s == "z")) for s, _ in GRADIENT_PLACES}
+    for apart, none in ((5e-7, True), (5e-6, False)):
+        monkeypatch.setattr(A, "approximated", lambda *args, **kw: (torch.tensor([0., apart]), {"atp": moved}))
+        assert A.approximate(model, [pair], name="m").effect.isna().all() == none
 
 
 def test_what_a_gradient_does_not_describe_is_refused(case):
