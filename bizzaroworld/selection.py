@@ -46,10 +46,10 @@ class ChoiceRule:
     categories:int|None=None # at most
     ranks:tuple=(1, KNOWN_RANK) # of the answer that the model is less sure of, first and last
 
-RULES = dict(default=ChoiceRule(first=15, categories=20), words=ChoiceRule(kinds=FACT_KINDS[1:], per_category=4),
-    unsure=ChoiceRule(first=15, per_category=1, categories=20, ranks=(2, KNOWN_RANK)),
-    unknown=ChoiceRule(first=15, per_category=1, categories=20, ranks=(KNOWN_RANK + 1, 1000)),
-        large=ChoiceRule(per_category=None))
+RULES = dict(default=ChoiceRule(first=15, categories=20), words=ChoiceRule(kinds=FACT_KINDS[1:]),
+    unsure=ChoiceRule(first=15, per_category=1, categories=12, ranks=(2, KNOWN_RANK)),
+    unknown=ChoiceRule(first=15, per_category=1, categories=12, ranks=(KNOWN_RANK + 1, 1000)),
+    large=ChoiceRule(per_category=None))
 FREE = ChoiceRule(per_category=None)   # for facts that somebody brings
 
 @dataclass(frozen=True)

@@ -187,7 +187,7 @@ def drop_parts(folder):
 # %% ../nbs/06b_study.ipynb #c018
 # heads that send along paths; random rankings beside a circuit; prompts whose attention is kept whole
 SENDERS, RANDOM_RANKINGS, PICTURES = 4, 3, 2
-APPROXIMATED = 12   # pairs, each of a category of its own, whose patches are approximated by gradients
+APPROXIMATED = 8   # pairs, each of a category of its own, whose patches are approximated by gradients
 OF_ENGINE = tuple(t for t in BESIDE if t != "approximations")   # gradients go through the model itself
 
 def strongest(patches, count=SENDERS):
