@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 from .facts import InputError
-from .battery import Battery, How, align
+from .battery import TARGET_IDS, Battery, How, align
 from .engine import whole_answers
 from .readers import as_pairs
 from .selection import BASELINES, KEY, RULES, Pool, choose, is_known, pool, rule_steps
@@ -155,6 +155,6 @@ def choose_battery(
         raise InputError(
             f"no valid pair among {len(table)} in battery {source} for {model.study_name}: "
             f"{reasons.index[0] if len(reasons) else 'it is empty'}; see bizzaroworld check")
-    battery = _drawn(battery, count, seed)
+    battery, table = _drawn(battery, count, seed), table.drop(columns=list(TARGET_IDS), errors="ignore")
     if read is not None: read = read.iloc[[p.battery_idx for p in battery.pairs]].reset_index(drop=True)
     return Chosen(table, battery, source, every if source == "default" else None, steps, read)

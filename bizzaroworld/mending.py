@@ -9,7 +9,7 @@ __all__ = ['ADVICE', 'advice', 'clean_text', 'mended', 'write_mended']
 import unicodedata
 from pathlib import Path
 import pandas as pd
-from .battery import COLUMNS, How, Pair, align, align_row
+from .battery import COLUMNS, How, Pair, align_row
 from .files import write_whole
 
 # %% ../nbs/02d_mending.ipynb #7fe9101a
@@ -25,7 +25,8 @@ ADVICE = {"prompts differ in length": "name an entity of as many tokens, or use 
     "unknown to the tokenizer": "choose words that the model knows", "(unknown)": "choose words that the model knows",
     "same pair as row": "take one of the two rows out",
     "not where the prompts differ": "name the words in which the prompts differ, or leave entity_token out",
-    "no row for": "leave that token out", "no entity to exchange": "exchange words instead of adding some"}
+    "than the file names": "name the row of the word as it follows the prompt, with its space",
+    "cannot be put behind": "choose other answers", "no row for": "leave that token out", "no entity to exchange": "exchange words instead of adding some"}
 
 def advice(
     reason:str, # why a row is no pair

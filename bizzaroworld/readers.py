@@ -10,9 +10,8 @@ __all__ = ['MANY', 'FORMS', 'sentence', 'candidate_pool', 'lre', 'counterfact', 
 import json, re
 from dataclasses import dataclass
 from pathlib import Path
-import numpy as np
 import pandas as pd
-from .battery import json_of, read_battery
+from .battery import TARGET_IDS, json_of, read_battery
 from .facts import InputError, brief, column_names, make_pairs, read_rows, read_text
 from .files import write_whole
 from .selection import FREE, Pool
@@ -135,7 +134,8 @@ def as_pairs(
                          "another model")
     clean, corrupt = (token_texts(tokenizer, i) for i in ids.values())
     return pd.DataFrame(dict(category=t.get("category", Path(found.where).stem), clean_prompt=t.clean,
-        corrupt_prompt=t.corrupted, clean_target=clean, corrupt_target=corrupt))
+        corrupt_prompt=t.corrupted, clean_target=clean, corrupt_target=corrupt,
+        **dict(zip(TARGET_IDS, ids.values()))))
 
 # %% ../nbs/02c_readers.ipynb #193e44b7
 def _json_form(path, held):

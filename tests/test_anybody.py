@@ -92,6 +92,16 @@ def test_rows_of_another_vocabulary_are_refused(real, tmp_path):
     with pytest.raises(InputError, match="made for another model"): as_pairs(found, real["gemma-3-270m"])
     with pytest.raises(InputError, match="correct_idx is"): read_any(wrote(tmp_path/"b.csv", head + "a,b,x,2\n"))
 
+def test_a_row_of_the_vocabulary_that_is_another_word_is_not_read_as_this_one(real, tmp_path):
+    "'Paris' without its space is another row: it would be measured as ' Paris' without a word."
+    t = real["gemma-3-270m"]
+    bare, spaced, other = (t(w, add_special_tokens=False).input_ids for w in ("Paris", " Paris", " Tokyo"))
+    assert len(bare) == len(spaced) == 1 and bare != spaced
+    row = "The capital of France is,The capital of Japan is,{},{}\n"
+    file = wrote(tmp_path/"a.csv", "clean,corrupted,correct_idx,incorrect_idx\n" + row.format(spaced[0], other[0]) + row.format(bare[0], other[0]))
+    found = align(as_pairs(read_any(file), t), t)
+    assert [p.battery_idx for p in found.pairs] == [0] and "another token than the file names" in found.dropped.reason[0] and advice(found.dropped.reason[0])
+
 @pytest.mark.real
 def test_what_is_written_for_others_is_read_as_the_same_pairs(real, tmp_path):
     for t in real.values():
