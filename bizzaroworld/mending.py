@@ -26,7 +26,8 @@ ADVICE = {"prompts differ in length": "name an entity of as many tokens, or use 
     "same pair as row": "take one of the two rows out",
     "not where the prompts differ": "name the words in which the prompts differ, or leave entity_token out",
     "than the file names": "name the row of the word as it follows the prompt, with its space",
-    "cannot be put behind": "choose other answers", "no row for": "leave that token out", "no entity to exchange": "exchange words instead of adding some"}
+    "cannot be put behind": "choose other answers", "no row for": "leave that token out",
+    "no entity to exchange": "exchange words instead of adding some"}
 
 def advice(
     reason:str, # why a row is no pair
