@@ -31,8 +31,7 @@ def stream_against_mlp(e):
     of_layer = lambda t: e.average(pair_matrix(t, experiment="2B", site="mlp_out", direction="noising")[layer])
     return Judgement("largest resid_pre effect / largest mlp_out effect, entity", found, verdict,
         f"The MLP of layer {layer} alone moves {as_text(alone)} there: a state holds the sum of all that came before, "
-        f"and "
-        "an output is what one layer adds, so their ratio says little about what matters.",
+        "and an output is what one layer adds, so their ratio says little about what matters.",
         controlled(e, of_layer, what=f"Effect of the MLP of layer {layer} at the entity"))
 
 # %% ../nbs/09g_article.ipynb #809b3367
@@ -85,8 +84,7 @@ def unanimous(e):
     verdict = "differs" if not worst.all() else "artefact of the method" if arrived.mean() > .5 else "reproduced"
     return Judgement("share of categories whose worst layer lies in the last sixth", found, verdict,
         f"Half of the answer has arrived before the last sixth in {arrived.sum()} of {len(each)} categories. "
-        f"Selections "
-        "A and B are parts of C, so their agreement adds nothing.",
+        "Selections A and B are parts of C, so their agreement adds nothing.",
         controlled(e, lambda t: e.interval(claims.legacy(t), relative_depth(claims.legacy(t).worst, e.n_layers)),
             what="Mean depth of the worst layer"))
 
@@ -99,8 +97,7 @@ def empty_map(e):
     found = Interval(passing["4"] / len(maps["4"]), np.nan, np.nan)
     return Judgement("share of heads that pass the correction, entity", found,
         "not comparable", f"Another model: {passing['4']} of {len(maps['4'])} heads pass at the entity. What would "
-                          f"settle "
-        "it: bizzaroworld study --model google/gemma-3-12b-it, on a GPU.",
+                          "settle it: bizzaroworld study --model google/gemma-3-12b-it, on a GPU.",
         f"At the final position {passing['4F']} of {len(maps['4F'])} heads pass.")
 
 @rule("P23")
@@ -110,9 +107,8 @@ def lost_to_a_tokenizer(e):
     given = e.counts.get("pairs_given", valid)
     return Judgement("share of pairs lost to the tokenizer", Interval(1 - valid / given, np.nan, np.nan),
         "not comparable", f"Another battery and tokenizer: {given - valid} of {given} pairs are lost; our rule asks "
-                          f"the "
-        "tokenizer before a battery is fixed. What would settle it: bizzaroworld check --battery with the published "
-        "pairs and a Llama model.", NO_PATCH)
+                          "the tokenizer before a battery is fixed. What would settle it: bizzaroworld check "
+                          "--battery with the published pairs and a Llama model.", NO_PATCH)
 
 # %% ../nbs/09g_article.ipynb #504fa0c0
 def between(values, groups): # share
@@ -149,8 +145,7 @@ def pooled(e):
     parts = {i: claims.CLAIMS[i](e) for i in ("P3", "P6", "P7")}
     bad = [i for i, j in parts.items() if j.verdict == "artefact of the method"]
     cause = (f"The pool of numbers of which {listed(bad)} {'is' if len(bad) == 1 else 'are'} judged an artefact: pairs "
-             f"of "
-             "the three selections are the same pairs, counted up to three times." if bad else parts["P3"].cause)
+             "of the three selections are the same pairs, counted up to three times." if bad else parts["P3"].cause)
     return Judgement(parts["P3"].measure, parts["P3"].found, "artefact of the method" if bad else parts["P3"].verdict,
         cause, parts["P3"].control)
 
@@ -158,9 +153,9 @@ def pooled(e):
 def where_to_intervene(e):
     "Never settled by patching; what would settle it is named."
     return Judgement("", None, "not comparable", "Patching finds where an answer can be changed in a run, and not "
-                                                 "where "
-        "a weight should be edited: Hase et al. (2023) find next to no link. What would settle it: edits at each layer "
-        "(ROME, MEMIT), with their success beside the effects measured here.", NO_PATCH)
+                                                 "where a weight should be edited: Hase et al. (2023) find next to no "
+                                                 "link. What would settle it: edits at each layer (ROME, MEMIT), with "
+                                                 "their success beside the effects measured here.", NO_PATCH)
 
 # %% ../nbs/09g_article.ipynb #37b18e36
 @rule("P27")

@@ -173,16 +173,13 @@ def not_whole(
         lost = door[door < .99]
         shown = "; ".join(f"pair {i}: {number(v)}" for i, v in lost.head(20).items())
         said.append("**Aligned from the right end** (`--align right`): where two prompts are of unequal length, the "
-            "entity's last tokens stand for the entity, and what stands before them stays. "
-            f"{count_of(len(lost), 'pair')} of {len(door)} {'is' if len(lost) == 1 else 'are'} not moved as a whole by "
-            f"the "
-            f"patch at layer 0 (an effect of 1); their effects there are {shown or 'none'}. No number of this study "
-            f"stands "
-            "without that.")
+                    "entity's last tokens stand for the entity, and what stands before them stays. "
+                    f"{count_of(len(lost), 'pair')} of {len(door)} {'is' if len(lost) == 1 else 'are'} not moved as a "
+                    f"whole by the patch at layer 0 (an effect of 1); their effects there are {shown or 'none'}. No "
+                    "number of this study stands without that.")
     several = run["counts"].get("pairs_of_several_tokens", 0)
     if several: said.append(f"{count_of(several, 'pair')} {'has' if several == 1 else 'have'} an answer of several "
-                            f"tokens: "
-        f"{ANSWERS[run.get('answers', 'first')]}.")
+                            f"tokens: {ANSWERS[run.get('answers', 'first')]}.")
     return " ".join(said)
 
 # %% ../nbs/09c_audit.ipynb #b006

@@ -351,9 +351,8 @@ def _notes_of(row, pair):
         written, read = row[column], getattr(pair, column)
         said, ids = f"{column} {brief(repr(written), 60)} is read as", pair.answers[column == "corrupt_target"]
         if ids and pair.shared:
-            found.append((column, read, f"both answers begin alike: that stands behind the prompts, and "
-                                        f"{brief(read)!r} "
-                "is compared"))
+            found.append((column, read, "both answers begin alike: that stands behind the prompts, and "
+                                        f"{brief(read)!r} is compared"))
             continue
         if len(ids) > 1 and read.strip() != written.strip():
             found.append((column, read, f"{column} {brief(repr(written), 60)} has {len(ids)} tokens: the first, "

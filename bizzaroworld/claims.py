@@ -78,8 +78,7 @@ def _arrived_before(e, measure, share, published, selection="C"):
     taken = lambda old: e.interval(old, share(old))
     found, before = taken(rows), e.interval(rows, rows.arrival <= rows.worst)
     cause = (f"Half of the answer has arrived at the worst layer or before it in {as_text(before, '.0%')} of the "
-             f"pairs; "
-             f"the published share is {published:.0%}.".replace("%", " %").replace("  %", " %"))
+             f"pairs; the published share is {published:.0%}.".replace("%", " %").replace("  %", " %"))
     return Judgement(measure, found, "artefact of the method" if before.low > .5 else agrees(found, published), cause,
         controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
@@ -174,9 +173,9 @@ def release_in_a(e):
     alike, said = _random_release(e, pairs)
     return Judgement("median legacy release of selection A, relative depth", found,
         "artefact of the method" if alike else agrees(found, published, room=.5/max(e.n_layers - 1, 1)),
-        f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of "
-        "layers 13–15 of 18, "
-        f"where the published text puts the release.{said}", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
+        f"The published depth is {published:.2f}. {int(band.sum())} of {len(rows)} pairs let go at the depth of layers "
+        "13–15 of 18, where the published text puts the "
+        f"release.{said}", controlled(e, lambda t: taken(legacy(t)), pairs=pairs))
 
 # %% ../nbs/09_claims.ipynb #c038
 def _r(e, quantity):
@@ -253,8 +252,7 @@ def end_of_storage(e):
     verdict = "reproduced" if near(found.low, found.high) else "differs" if far else "not comparable"
     return Judgement("last layer of storage, relative depth", found, verdict,
         f"Storage is layers 0–{row['last']} of {e.n_layers}; it is published to end at {ends[0]:.2f} of the depth in "
-        f"one "
-        f"model and {ends[1]:.2f} in the other. A layer drawn at random lies as near with a chance of {chance:.0%}."
+        f"one model and {ends[1]:.2f} in the other. A layer drawn at random lies as near with a chance of {chance:.0%}."
         .replace("%", " %"), _level(e, row, "entity"))
 
 # %% ../nbs/09_claims.ipynb #af2089aa

@@ -138,11 +138,10 @@ def beside_each_other(
     if "default" not in found: return finding()
     rows, places = headlines(found), places_of(study)
     lost = [n for n in (*SIDES, "large") if n not in found]
-    how = "" if not lost else f"""Not at hand here: {", ".join(BATTERIES[n] for n in lost)}. `bizzaroworld study
-    --beside`
-        makes the first three, `--battery large --quick` the last."""
-    where = f"""Block {places.block}, head {head_name(*places.head)} and the MLP of layer {places.mlp} were chosen on
-    the
-        default battery of {letters(study.run["model"])}, and nothing is chosen on the others. Shares of the whole
-        effect, noising, with 95 % intervals over categories."""
+    names = ", ".join(BATTERIES[n] for n in lost)
+    how = lost and f"""Not at hand here: {names}. `bizzaroworld study --beside` makes the first three,
+        `--battery large --quick` the last."""
+    where = f"""Block {places.block}, head {head_name(*places.head)} and the MLP of layer {places.mlp} were
+        chosen on the default battery of {letters(study.run["model"])}, and nothing is chosen on the others. Shares of
+        the whole effect, noising, with 95 % intervals over categories."""
     return finding(where, shown_rows(rows), *[differs_by(rows, r.name) for r in rows[1:]], how, rows=len(rows))

@@ -62,8 +62,8 @@ def _shared(p, *words):
             help=MODEL + "; of several, the pairs that all of them know are studied too"),
         battery=lambda: p.add_argument("--battery", type=_word, metavar="F",
             help="file of pairs or of relations (CSV, JSON); the model's default battery if not given; `words`, "
-                 "`large`, "
-            "`unsure`, `unknown`: other facts by our rule; `shared`: pairs known under all models in --results"),
+                 "`large`, `unsure`, `unknown`: other facts by our rule; `shared`: pairs known under all models in "
+                 "--results"),
         device=lambda: (
             p.add_argument("--device", type=_word, default="auto", metavar="D", help="auto, cpu, cuda, mps"),
             p.add_argument("--dtype", type=_word, default="auto", metavar="T",
@@ -132,8 +132,8 @@ def _bench_options(p):
     "What only `bench` can be told."
     p.add_argument("--model", type=_word, metavar="M", help=MODEL)
     p.add_argument("--shape", type=_word, metavar="S",
-        help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or "
-        "a JSON file)")
+        help="instead of a model: a published shape with random weights (google/gemma-2b, google/gemma-3-12b-it, or a "
+             "JSON file)")
     p.add_argument("--pairs", type=_count, metavar="N",
         help="pairs that the engine patches (default: the first 60, or as many as there are)")
     p.add_argument("--sample", type=_count, metavar="N",

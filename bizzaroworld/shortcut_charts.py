@@ -28,12 +28,11 @@ def shortcut_chart(
         range=PALETTE[:3]))
     base = alt.Chart(data).encode(y=alt.Y("place:N", sort=list(PLACE_NAMES.values()), title=None), color=colour,
         yOffset=alt.YOffset("method:N", sort=names))
-    point = base.mark_circle(size=42, opacity=1).encode(x=alt.X("rank_correlation:Q", title="rank correlation with the "
-        "exact effects", scale=alt.Scale(domain=[min(0, float(data.low.min())), 1])), tooltip=list(data.columns))
+    point = base.mark_circle(size=42, opacity=1).encode(x=alt.X("rank_correlation:Q", title="rank correlation with "
+        "the exact effects", scale=alt.Scale(domain=[min(0, float(data.low.min())), 1])), tooltip=list(data.columns))
     chart = alt.layer(base.mark_rule(strokeWidth=1.7).encode(x="low:Q", x2="high:Q"), point)
     n = int(data.pairs.max())
     return titled(chart.properties(width=230, height=210).facet(alt.Facet("direction:N", title=None)),
         "What gradients would have concluded",
         f"{n} pairs, {study.run['model']}: sizes of mean effects over all layers and heads, by gradient and by exact "
-        f"patch; "
-        "lines: 95 % intervals over categories. 1: the same order.")
+        "patch; lines: 95 % intervals over categories. 1: the same order.")

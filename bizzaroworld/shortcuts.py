@@ -106,4 +106,5 @@ def shortcuts(
     return finding(f"""Noising, {count_of(int(table.pairs.max()), "pair")}; rank correlation of the sizes of mean
         effects over all layers (and heads), and of a pair's own, with 95 % intervals over categories.""",
         shown[["method", "place", "rank correlation", "within a pair", "missed of the strongest", "sign right"]],
-        "Passes of one pair, both directions:", cost)
+        """Passes of one pair, both directions, as if each patch were a run of its own. They are not time: the engine
+        shares what patches have in common, so that every exact patch costs far less than this many runs.""", cost)

@@ -172,7 +172,7 @@ def _with_swing(read, pairs):
     old = pairs.release_legacy.astype(float).fillna(read.n_layers)
     grows = r(old - pairs.release)
     holds = "that interval leaves out 0" if grows.low > 0 or grows.high < 0 else ("that interval holds 0, so it is "
-                                                                                  "not shown here")
+        "not shown here")
     return f"""The legacy release {later}. A threshold in logits may measure how firmly a fact is known along with
         where it is carried: the legacy release correlates with TotalSwing at r = {with_interval(r(old))}, ours at
         {with_interval(r(pairs.release))}, and how much later the legacy one is at {with_interval(grows)} ({holds}; a
