@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['RESIDUAL', 'MAPPED', 'OF_HEADS', 'DIRECTIONS', 'CONTROLS', 'REAL', 'EXPERIMENTS', 'EVERY_PAIR', 'KIND_DTYPES',
            'PATCHES', 'TRIAGE', 'BATTERY', 'DROPPED', 'NOTES', 'SELECTION', 'CANDIDATES', 'PATTERNS', 'ATTENTION',
-           'ATTRIBUTION', 'PATHS', 'CIRCUIT', 'LENS', 'GRADIENT_PLACES', 'GRADIENT_METHODS', 'APPROXIMATIONS', 'ALIGN',
-           'ANSWERS', 'TABLES', 'TEXT', 'Experiment', 'Control', 'experiment_of', 'experiments_table', 'Column',
-           'columns_table', 'names', 'empty_table', 'check_columns', 'pick', 'by_hand', 'handed_over']
+           'ATTRIBUTION', 'PATHS', 'CIRCUIT', 'LENS', 'GRADIENT_PLACES', 'GRADIENT_METHODS', 'APPROXIMATIONS', 'MAPS',
+           'TOPS', 'ALIGN', 'ANSWERS', 'TABLES', 'TEXT', 'Experiment', 'Control', 'experiment_of', 'experiments_table',
+           'Column', 'columns_table', 'names', 'empty_table', 'check_columns', 'pick', 'by_hand', 'handed_over']
 
 # %% ../nbs/00_schema.ipynb #83a54075
 from collections.abc import Iterable
@@ -288,6 +288,22 @@ position text: `entity` or `final`
 effect number share: of the whole difference, by the approximation
 """)
 
+MAPS = _columns(_ABOUT + """
+direction text: `noising` or `denoising`
+site text: as in the patches
+layer whole: from 0
+token_index whole: the token that is overwritten, from 0
+effect number: delta as a share of the whole difference between the two runs
+""")
+TOPS = _columns(_ABOUT + """
+run text: `clean`, `corrupt` or `patched`
+patch text?: what is overwritten in the patched run
+effect number?: of that patch
+place whole: from 1, the likeliest
+token_id whole: in the vocabulary
+token text: as text
+probability number: to come next
+""")
 ALIGN = dict(equal="both prompts have as many tokens", right="position by position from the right end")
 ANSWERS = dict(single="each answer is one token", first="of several tokens the first that differ are compared",
     whole="the log-probability of the whole answer")   # how a battery is read
@@ -298,7 +314,7 @@ TABLES = {"triage.csv": TRIAGE, "patches.parquet": PATCHES, "battery.csv": BATTE
           "selection.csv": SELECTION, "candidates.csv": CANDIDATES, "patterns.parquet": PATTERNS,
     "attention.parquet": ATTENTION,
           "attribution.parquet": ATTRIBUTION, "paths.parquet": PATHS, "circuit.parquet": CIRCUIT, "lens.parquet": LENS,
-    "approximations.parquet": APPROXIMATIONS}
+    "approximations.parquet": APPROXIMATIONS, "maps.parquet": MAPS, "tops.parquet": TOPS}
 TEXT = frozenset(c.name for columns in TABLES.values() for c in columns if c.kind == "text")   # text in every file
 
 # %% ../nbs/00_schema.ipynb #1aa0a10e

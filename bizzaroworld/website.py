@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['OPENS', 'EXTERNAL', 'PAGE', 'MARK', 'book', 'workplace', 'in_book', 'visible_cells', 'hide_code', 'lines', 'as_lines',
-           'chart_figure', 'unrun', 'raw_block', 'printed', 'page_output', 'front_matter', 'scripts', 'unique_ids',
-           'to_page', 'write_assets', 'quarto_error', 'open_from_disk', 'render', 'log', 'cut_external', 'page_facts',
-           'pages', 'page_file', 'page_title', 'page_links', 'project_file', 'write_pages', 'of_others', 'check_site',
-           'held', 'replace_site', 'make_site']
+           'unrun', 'raw_block', 'printed', 'page_output', 'front_matter', 'scripts', 'unique_ids', 'own_words',
+           'raw_text', 'with_headings', 'laid_out', 'to_page', 'write_assets', 'quarto_error', 'open_from_disk',
+           'render', 'log', 'cut_external', 'page_facts', 'pages', 'page_file', 'page_title', 'page_links',
+           'project_file', 'begun', 'write_pages', 'of_others', 'check_site', 'held', 'replace_site', 'make_site']
 
 # %% ../nbs/10j_website.ipynb #p003
 import copy, hashlib, html, json, os, re, shutil, subprocess, sys, textwrap
@@ -16,6 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import yaml
 from .facts import InputError
+from .figures import Figures, anchor
 from .files import LOCK, lock
 from .theme import DARK, WORDS
 from .words import in_script, letters, visible
@@ -94,24 +95,6 @@ def as_lines(
         return dict(output, data=data) if data else output
     return dict(cell, outputs=list(map(listed, cell["outputs"])))
 
-# %% ../nbs/10j_website.ipynb #c023
-def chart_figure(
-    spec:dict, # a Vega-Lite specification
-)->str: # HTML
-    "A figure with its caption as text and its specification for the site's script."
-    spec = copy.deepcopy(spec)
-    title = spec.pop("title", {})
-    title = dict(text=title) if isinstance(title, str) else title
-    line = lambda t: html.escape(visible(" ".join(t) if isinstance(t, list) else t))
-    written = dict(sort_keys=True, separators=(",", ":"))
-    content = json.dumps(spec, ensure_ascii=False, **written).encode("utf-8", "replace")
-    name = "vis-" + hashlib.sha256(content).hexdigest()[:12]
-    caption = (f'<figcaption><strong>{line(title.get("text", ""))}</strong> '
-               f'{line(title.get("subtitle", ""))}</figcaption>')
-    return (f'<figure class="bz-chart" id="{name}">{caption}'
-        f'<div class="bz-view" role="img" aria-label="{line(title.get("text", ""))}"></div>'
-        f'<script type="application/json">{in_script(spec, **written)}</script></figure>')
-
 # %% ../nbs/10j_website.ipynb #c026
 OPENS = "{" + "{<"   # a shortcode; written so that no renderer finds one here
 
@@ -136,12 +119,14 @@ def printed(output:dict, text:str)->dict: # raw HTML
 # %% ../nbs/10j_website.ipynb #c026b
 def page_output(
     output:dict, # of a cell
+    draw=Figures(), # function of a specification and of a cell's source to a figure
+    source:str="", # of the cell
 )->dict: # the same for a page
     "An output as both renderers show it: pictures as figures, tables in a box, nothing run."
     data = {k: "".join(v) if isinstance(v, list) else v for k, v in output.get("data", {}).items()}
     if "bz-tokens" in data.get("text/html", ""): return raw_block(data["text/html"])
     vega = next((data[k] for k in data if k.startswith("application/vnd.vegalite")), None)
-    if vega: return raw_block(chart_figure(vega))
+    if vega: return raw_block(draw(vega, source))
     if "text/markdown" in data:
         return output | dict(data={"text/markdown": unrun(data["text/markdown"])})   # the one that every reader takes
     if "text/html" not in data:
@@ -169,8 +154,7 @@ def scripts(markup:str)->str: # script tags
     "The scripts that a page needs: a drawing program only where something is drawn."
     drawn = lambda sign: re.search(rf'class=\\?"(?:[\w-]+ )*{sign}[\s"\\]', markup)
     names = [n for n, sign in (("theme.js", "bz-chart"), ("vega.js", "bz-chart"),
-        ("circuitsvis.js", "bz-tokens")) if drawn(sign)]
-    if names or 'bz-filter' in markup: names.append("site.js")
+        ("circuitsvis.js", "bz-tokens")) if drawn(sign)] + ["site.js"]
     return "".join(f'<script src="assets/{n}" defer></script>' for n in names)
 
 def unique_ids(cells:list):
@@ -181,8 +165,57 @@ def unique_ids(cells:list):
         return m[0] if n == 1 else f'id="{m[1]}-{n}"'
     for output in (o for c in cells if c["cell_type"] == "code" for o in c["outputs"]
             if "text/markdown" in o.get("data", {})):
-        output["data"]["text/markdown"] = re.sub(r'id="((?:vis|cv)-[0-9a-f]{12})"', again,
+        output["data"]["text/markdown"] = re.sub(r'id="(cv-[0-9a-f]{12})"', again,
             "".join(output["data"]["text/markdown"]))
+
+# %% ../nbs/10j_website.ipynb #f5540b93
+def own_words(
+    notebook:dict, # a page
+)->dict: # empty where it says nothing of itself
+    "The front matter of a notebook."
+    first = notebook["cells"][0] if notebook["cells"] else dict(cell_type="none")
+    if first["cell_type"] != "raw": return {}
+    return yaml.safe_load("".join(first["source"]).strip().strip("-")) or {}
+
+def raw_text(markup:str)->str: # Markdown
+    "Raw HTML as both renderers pass it through."
+    return f"```{{=html}}\n{markup}\n```"
+
+def with_headings(
+    cells:list, # of a page
+)->list: # the same, where a heading that a cell says is a heading of the page
+    "A finding may be a heading; as an output it would be in no list of contents."
+    found = []
+    for cell in cells:
+        if cell["cell_type"] != "code": found.append(cell); continue
+        kept = []
+        for output in cell["outputs"]:
+            text = "".join(output.get("data", {}).get("text/markdown", ""))
+            if not re.match(r"#{2,3} ", text): kept.append(output); continue
+            if kept: found.append(cell | dict(outputs=kept)); kept = []
+            found.append(dict(cell_type="markdown", metadata={}, source=text))
+        if kept: found.append(cell | dict(outputs=kept))
+    return found
+
+# %% ../nbs/10j_website.ipynb #a82c4124
+def laid_out(
+    cells:list, # of a page, without code
+    fold:bool=False, # whether its smaller sections are folded
+)->list:
+    "A page's cells with the headings that they say; a folded section is its heading until somebody opens it."
+    found, inside = [], False
+    raw = lambda markup: dict(cell_type="markdown", metadata={}, source=raw_text(markup))
+    for cell in with_headings(cells):
+        text = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
+        heading = re.match(r"(#{2,3}) +(.+?)(?: *\{#([\w-]+)\})? *(?:\n+|$)", text) if fold else None
+        if not heading: found.append(cell); continue
+        if inside: found.append(raw("</details>")); inside = False
+        if heading[1] == "##": found.append(cell); continue
+        name = heading[3] or anchor(heading[2])
+        found.append(raw(f'<details class="bz-more" id="{name}"><summary>{html.escape(heading[2])}</summary>'))
+        inside = True
+        if rest := text[heading.end():].strip(): found.append(dict(cell, source=rest))
+    return found + [raw("</details>")] * inside
 
 # %% ../nbs/10j_website.ipynb #c032
 def to_page(
@@ -190,24 +223,25 @@ def to_page(
     *,
     prose:bool=False, # without code: for reports
     name:str="", # a title of its own
+    draw=None, # `Figures` of this page; without files if not given
 )->dict: # a notebook that both renderers show well
     "A notebook as a page of the site."
     title, subtitle, cells = front_matter(notebook["cells"])
-    first = notebook["cells"][0] if notebook["cells"] else dict(cell_type="none")
-    raw = "".join(first["source"]) if first["cell_type"] == "raw" else ""
-    own = [l + "\n" for l in raw.splitlines() if re.match(r"(page-layout|toc):", l)]
+    draw, said = draw or Figures(), own_words(notebook)
+    own = [f"{k}: {json.dumps(v)}\n" for k, v in said.items() if k in ("page-layout", "toc")]
     cells = visible_cells(cells)
-    if prose: cells = hide_code(cells)
     for cell in cells:
-        if cell["cell_type"] == "code": cell["outputs"] = [page_output(o) for o in cell["outputs"]]
+        if cell["cell_type"] != "code": continue
+        source = re.sub(r"(?m)^#\|.*\n?", "", cell["source"]).strip()
+        cell["outputs"] = [page_output(o, draw, source) for o in cell["outputs"]]
+    if prose: cells = laid_out(hide_code(cells), bool(said.get("fold")))
     unique_ids(cells)
     head = dict(cell_type="raw", metadata={}, source="---\n"
         + "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n"
             for k, v in (("title", name or title), ("subtitle", subtitle)) if v)
         + "".join(own) + "---")
-    tags = scripts(json.dumps(cells))
-    tail = [dict(cell_type="markdown", metadata={}, source=f"```{{=html}}\n{tags}\n```")] if tags else []
-    pages = [as_lines(c) | dict(id=f"c{i:03d}") for i, c in enumerate([head, *cells, *tail])]
+    tail = dict(cell_type="markdown", metadata={}, source=raw_text(scripts(json.dumps(cells))))
+    pages = [as_lines(c) | dict(id=f"c{i:03d}") for i, c in enumerate([head, *cells, tail])]
     kernel = dict(display_name="Python 3", language="python", name="python3")
     return dict(cells=pages, metadata=dict(kernelspec=kernel, language_info=dict(name="python")), nbformat=4,
         nbformat_minor=5)
@@ -297,15 +331,13 @@ def cut_external(
     return cut
 
 # %% ../nbs/10j_website.ipynb #c042a
-PAGE = ("page", "menu", "place", "title-of")   # keys of ours in a page's own front matter
+PAGE = ("page", "menu", "place", "title-of", "fold", "begin")   # keys of ours in a page's own front matter
 
 def page_facts(
     notebook:Path, # a page
 )->dict: # `page` (`study`: one for each; `all`: one for all), `menu`, `place`, `title-of`; empty where it is no page
     "What a page says of itself in its front matter."
-    first = json.loads(notebook.read_text(encoding="utf-8"))["cells"][0]
-    if first["cell_type"] != "raw": return {}
-    found = yaml.safe_load("".join(first["source"]).strip().strip("-")) or {}
+    found = own_words(json.loads(notebook.read_text(encoding="utf-8")))
     return {k: found[k] for k in PAGE if k in found} if found.get("page") in ("study", "all") else {}
 
 def pages()->dict: # facts by the notebook's name below `book()`, in the order of their places
@@ -361,6 +393,14 @@ def project_file()->str: # YAML
     report[:0] = [dict(text=held[0][1], href=held[0][0]), *models, *[file for file, _ in held[1:]]]
     return yaml.safe_dump(project, sort_keys=False, allow_unicode=True)
 
+# %% ../nbs/10j_website.ipynb #ba1d585f
+def begun(
+    notebook:dict, # an executed page
+)->str: # empty where the page does not say it
+    "What the lines of a page's pictures need before them: `begin` of its front matter, with the study's folder."
+    told = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {}).get("results", "")
+    return str(own_words(notebook).get("begin", "")).replace("{study}", json.dumps(f"results/{Path(told).name}"))
+
 # %% ../nbs/10j_website.ipynb #c043
 def write_pages(
     proc:Path, # folder of sources; its `_executed` holds the executed reports
@@ -374,9 +414,11 @@ def write_pages(
     for text in nbs.glob("*.md"): shutil.copy(text, proc/text.name)
     sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True)
         for p in sorted((proc/"_executed").glob("*.ipynb"))]
+    shutil.rmtree(proc/"figures", ignore_errors=True)
     for path, prose in sources:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        page = to_page(notebook, prose=prose, name=page_title(path, notebook) if prose else "")
+        draw = Figures(path.stem, proc/"figures", begun(notebook)) if prose else None
+        page = to_page(notebook, prose=prose, name=page_title(path, notebook) if prose else "", draw=draw)
         (proc/path.name).write_text(json.dumps(page, ensure_ascii=False, indent=1), encoding="utf-8")
 
 # %% ../nbs/10j_website.ipynb #c044

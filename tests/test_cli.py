@@ -130,7 +130,7 @@ def test_files_of_a_study(finished):
     metrics = ["log_probability", "probability", "kl_divergence", "rank", "top1"]
     assert patches[metrics].notna().all(axis=None)   # on every patch, controls too
     assert not own.duplicated(["battery_idx", "direction", "experiment", "site", "layer", "head", "position", "token_index", "window"]).any()
-    assert {p.name for p in (folder/"out").glob("*.parquet")} == {"patches.parquet", "patterns.parquet", "attention.parquet", "attribution.parquet", "paths.parquet", "circuit.parquet", "lens.parquet", "approximations.parquet"}
+    assert {p.name for p in (folder/"out").glob("*.parquet")} == {"patches.parquet", "patterns.parquet", "attention.parquet", "attribution.parquet", "paths.parquet", "circuit.parquet", "lens.parquet", "approximations.parquet", "maps.parquet", "tops.parquet"}
     assert {"model", "revision", "dtype", "device", "battery", "battery_sha256", "versions", "git_commit", "seed", "seconds", "peak_memory_bytes", "noise_floor", "counts"} <= set(run)
     assert not list((folder/"out").glob(".*"))
     # experiments that name one measurement hold one number

@@ -202,7 +202,7 @@ def test_a_pair_without_swing_has_no_effect_and_the_others_do(tiny_models, tmp_p
     finally: weight[ids[1]] = kept
     still = done.patches.battery_idx == 0
     assert done.patches[still].effect.isna().all() and (done.patches[still].delta.abs() < 1e-4).all()
-    assert done.patches[~still].effect.notna().all() and set(done.tables) == {"patterns", "attention", "attribution", "paths", "circuit", "lens", "approximations"}
+    assert done.patches[~still].effect.notna().all() and set(done.tables) == {"patterns", "attention", "attribution", "paths", "circuit", "lens", "approximations", "maps", "tops"}
     assert len(alone.patches) and "no pair has a difference" in alone.run["left_out"]["paths"]
     for s in (done, alone):
         for t in (s.triage, s.patches, *s.tables.values()):

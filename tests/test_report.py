@@ -173,7 +173,7 @@ def test_two_reports_at_once_do_not_mix(results, tmp_path, monkeypatch):
 
 def test_the_notebook_makes_the_study_that_it_shows(results):
     s = load_study(results / "results" / "gemma-3-12b-it")
-    assert s.run["model"] == "gemma-3-12b-it" and s.run["counts"]["pairs_patched"] == 4 and set(s.tables) == {"patterns", "attention", "attribution", "paths", "circuit", "lens", "approximations"}
+    assert s.run["model"] == "gemma-3-12b-it" and s.run["counts"]["pairs_patched"] == 4 and set(s.tables) == {"patterns", "attention", "attribution", "paths", "circuit", "lens", "approximations", "maps", "tops"}
     assert s.run["layer_kinds"] == ["sliding_attention", "full_attention"] * 2
 
 

@@ -44,7 +44,7 @@
 
   function draw(figure) {
     var view = figure.querySelector(".bz-view"), room = view.clientWidth, dark = window.bzDark && isDark() && !printing, state = room + (dark ? " dark" : "");
-    if (!room || figure.dataset.room === state) return;
+    if (!room || figure.dataset.room === state) return;   // what is folded has no room, and is drawn when it is opened
     figure.dataset.room = state;
     var spec = fit(JSON.parse(figure.querySelector("script").textContent), room);
     if (dark) spec = turned(spec);
@@ -78,19 +78,45 @@
   }
 
   function all() {
-    if (window.vegaEmbed) document.querySelectorAll(".bz-chart").forEach(draw);
+    if (window.vegaEmbed) document.querySelectorAll(".bz-chart").forEach(function (f) { if (f.querySelector(".bz-view")) draw(f); });
     if (window.CircuitsVis) document.querySelectorAll(".bz-tokens").forEach(attend);
   }
 
-  // Paper is white.
-  var printing = false;
-  window.addEventListener("beforeprint", function () { printing = true; all(); });
-  window.addEventListener("afterprint", function () { printing = false; all(); });
+  // What scrolls can be scrolled with keys; what does not is no stop for them.
+  function reach() {
+    document.querySelectorAll(".bz-table, main pre, .bz-tokens").forEach(function (box) {
+      var scrolls = box.scrollWidth > box.clientWidth + 1;
+      box.classList.toggle("bz-wide", scrolls);
+      if (!scrolls) { if (box.dataset.reach) { box.removeAttribute("tabindex"); box.removeAttribute("role"); box.removeAttribute("aria-label"); delete box.dataset.reach; } return; }
+      if (box.dataset.reach) return;
+      box.dataset.reach = "1"; box.tabIndex = 0; box.setAttribute("role", "region");
+      box.setAttribute("aria-label", box.tagName === "PRE" ? "code or output, scrolls" : "table, scrolls");
+    });
+  }
+
+  // Paper is white, and nothing on it can be opened.
+  var printing = false, closed = [];
+  window.addEventListener("beforeprint", function () {
+    printing = true;
+    closed = Array.prototype.slice.call(document.querySelectorAll("main details:not([open])"));
+    closed.forEach(function (d) { d.open = true; }); all();
+  });
+  window.addEventListener("afterprint", function () { printing = false; closed.forEach(function (d) { d.open = false; }); all(); });
+
+  // An address may name something that is folded.
+  function unfold() {
+    var at = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    if (!at) return;
+    for (var d = at; d; d = d.parentElement) if (d.tagName === "DETAILS") d.open = true;
+    all(); at.scrollIntoView();
+  }
 
   function start() {
     document.querySelectorAll("input.bz-filter").forEach(filter);
-    all();
-    var later; window.addEventListener("resize", function () { clearTimeout(later); later = setTimeout(all, 150); });
+    all(); reach(); unfold();
+    document.querySelectorAll("main details").forEach(function (d) { d.addEventListener("toggle", function () { all(); reach(); }); });
+    window.addEventListener("hashchange", unfold);
+    var later; window.addEventListener("resize", function () { clearTimeout(later); later = setTimeout(function () { all(); reach(); }, 150); });
     var light = new MutationObserver(all);   // the switch changes a class
     [document.documentElement, document.body].forEach(function (e) { light.observe(e, { attributes: true, attributeFilter: ["class"] }); });
   }
