@@ -18,6 +18,7 @@ from .charts import show_token
 from .facts import InputError
 from .files import read_table
 from .inference import measured
+from .one_pair import named_files
 from .tokens import encode, load_tokenizer, token_texts
 from .results import Study, finished, load_study, prompt_options
 from .schema import DIRECTIONS, DROPPED, empty_table, pick
@@ -54,6 +55,8 @@ class Browsed:
     def audit(self): return audited(self.study, self.tokenizer)
     @cached_property
     def fate(self): return None if self.candidates is None else fate(self.candidates, self.study.battery)
+    @cached_property
+    def files(self): return named_files(self.name, self.triage.sort_values("rank").set_index("battery_idx", drop=False))
     @cached_property
     def aligned(self): return None if self.tokenizer is None else align(default_pairs(), self.tokenizer, ONE)
     @cached_property
@@ -401,8 +404,9 @@ def _row(one, row, audit):
         for r, p in zip(rank, chance))
     entity = "<br>".join(f"{mark(abs(v - 1) < WHOLE)}&nbsp;{v:.3f}" for v in audit.entity.values()) or "–"
     lds = f"<b>{number(row.total_swing, '.1f')}</b><br>{number(row.ld_clean, '.1f')}<br>{number(row.ld_corrupt, '.1f')}"
-    cells = [f"{row.rank}&nbsp;{mark(audit.passes)}",
-        f'<div style="min-width:13.5rem"><b>{letters(row.category)}</b><br>{prompts}</div>', entity, mark(audit.rest),
+    first = "★ both first" if max(rank) == 1 else ""
+    cells = [f'<a href="{one.files[row.battery_idx]}.html">{row.rank}</a>&nbsp;{mark(audit.passes)}',
+        f'<div style="min-width:13.5rem"><b>{letters(row.category)}</b> {first}<br>{prompts}</div>', entity, mark(audit.rest),
         mark(audit.end), "✓" if not audit.leak else f"✗ {letters(audit.leak)}", known,
         f'<div style="min-width:6rem">{decision(row, one.fate)}</div>', lds]
     return "<tr>" + "".join(f'<td{" class=bz-num" if k in (0, 2, 6, 8) else ""}>{c}</td>'

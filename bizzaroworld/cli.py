@@ -331,9 +331,36 @@ def _show_figures(found):
             _put(f"{k}:\n" + pd.DataFrame(v).to_string(index=False, na_rep="-", float_format=lambda x: f"{x:.4g}"))
         else: _put(f"{k:>24}  {v:,.4g}" if isinstance(v, float) else f"{k:>24}  {v}")
 
+# %% ../nbs/12_cli.ipynb #46e84a3e
+def _look(args):
+    "One pair of one's own as one page."
+    import time
+    from bizzaroworld.battery import How
+    from bizzaroworld.facts import InputError
+    from bizzaroworld.hub import model_folder
+    began = time.perf_counter()
+    if len(args.targets) not in (0, 2):
+        raise InputError(f"{len(args.targets)} answer given, and a pair has two: give both, or none")
+    for prompt in (args.clean, args.corrupt):
+        if not prompt.strip(): raise InputError("an empty prompt asks nothing: give two sentences")
+    _check_writable(args.out, "--out", file=True)
+    model_folder(args.model, weights=False)   # a hub is asked before the heavy libraries are loaded
+    from bizzaroworld.look import look
+    from bizzaroworld.models import load
+    model = load(args.model, device=args.device, dtype=args.dtype, **_prompts(args))
+    study = look(model, args.clean, args.corrupt, args.targets or None, out=args.out, how=How(align=args.align))
+    row = study.triage.iloc[0]
+    found = dict(model=args.model, file=args.out, clean_target=row.clean_target, corrupt_target=row.corrupt_target,
+        total_swing=float(row.total_swing), ranks=[int(row.rank_clean_target_on_clean),
+            int(row.rank_corrupt_target_on_corrupt)], seconds=round(time.perf_counter() - began, 1))
+    if args.json: return found
+    _put(_line("{clean_target!r} and {corrupt_target!r}, ranks {ranks[0]} and {ranks[1]}, TotalSwing {total_swing:.2f} "
+        "logits".format(**found)))
+    _put("the page is in {file} ({seconds} s)".format(**found))
+
 # %% ../nbs/12_cli.ipynb #c027
-COMMANDS = dict(models=_models, check=_check, export=_export, study=_study, report=_report, verify=_verify,
-    bench=_bench)
+COMMANDS = dict(models=_models, check=_check, export=_export, study=_study, report=_report, look=_look,
+    verify=_verify, bench=_bench)
 
 def _quiet():
     "Keep libraries from printing bars and notes of their own."

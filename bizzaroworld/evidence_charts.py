@@ -54,7 +54,8 @@ def in_panels(layers, facet, names, *, columns, size=(230, 190), unfold=FOLDED, 
         alt.Facet(f"{facet}:N", sort=list(names), header=alt.Header(title=None)), columns=columns)
     # an odd number of panels leaves a gap in the last row, and a common axis would stand below the gap
     if len(names) % 2 and len(names) > 1: chart = chart.resolve_axis(x="independent")
-    return (chart.resolve_scale(y="independent") if own_y else chart).transform_flatten(list(unfold))
+    chart = chart.resolve_scale(y="independent") if own_y else chart
+    return chart.transform_flatten(list(unfold)) if unfold else chart
 
 def legend_rows(chart, columns):
     "A legend of several rows; in the configuration, where a narrow page can still choose one column."

@@ -85,7 +85,7 @@ def _seed(text):
 
 # %% ../nbs/11b_options.ipynb #4475fe9d
 def parser():
-    "The seven commands and their options."
+    "The commands and their options."
     top = _Parser(prog="bizzaroworld",
         description="Where a language model keeps a fact, how the fact travels, and where it is read out.")
     commands = top.add_subparsers(dest="command", required=True, parser_class=_Parser, metavar="COMMAND")
@@ -108,6 +108,7 @@ def parser():
     sub.add_argument("--to", required=True, type=_word, metavar="FILE",
         help=".csv: edge attribution patching; .json: auto-circuit")
     sub.add_argument("--form", choices=("eap", "auto-circuit", "pairs"), help="if not as the name of the file says")
+    _look_options(command("look", "one pair of one's own as one page", "device", "prompts", "json"))
     command("verify", "published numbers of others, measured again on models at hand", "json")
     _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery",
         "device", "prompts", "json", "results"))
@@ -126,6 +127,17 @@ def _study_options(p):
         help="also other facts (words, unsure, unknown), with what the headline numbers need")
     p.add_argument("--experiments", type=_word, metavar="E,E",
         help="only these of the six, such as 1,3; implies --quick")
+
+# %% ../nbs/11b_options.ipynb #466651f0
+def _look_options(p):
+    "What only `look` can be told."
+    p.add_argument("clean", metavar="CLEAN", help="a prompt")
+    p.add_argument("corrupt", metavar="CORRUPT", help="the same with another entity")
+    p.add_argument("targets", nargs="*", metavar="TARGET",
+        help="the two answers; the model's own first choices if left out")
+    p.add_argument("--model", required=True, type=_word, metavar="M", help=MODEL)
+    p.add_argument("--align", choices=("equal", "right"), default="equal", help="as for study")
+    p.add_argument("--out", type=_word, default="look.html", metavar="FILE", help="the page (default: look.html)")
 
 # %% ../nbs/11b_options.ipynb #5af1c52a
 def _bench_options(p):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['UNBORN', 'TOLD', 'as_papermill_reads', 'check_parameters', 'last_error', 'run_notebook', 'declared', 'report_jobs',
-           'workers_and_threads', 'why_not', 'unshown', 'only_shown', 'reason_page', 'run_jobs', 'execute',
+           'workers_and_threads', 'why_not', 'unshown', 'only_shown', 'reason_page', 'run_jobs', 'run_pairs', 'execute',
            'run_report', 'render_site']
 
 # %% ../nbs/11_report.ipynb #c002
@@ -191,6 +191,24 @@ def run_jobs(
     try: return dict(filter(None, pool.map(run, jobs)))
     finally: pool.shutdown(cancel_futures=True)   # Ctrl-C: what has not begun does not begin
 
+# %% ../nbs/11_report.ipynb #0e164814
+def run_pairs(
+    results:Path, # folder of finished studies
+    folder:Path, # where the pages of their pairs go
+)->dict: # the reason for each study whose pairs have no pages
+    "The pages of all pairs, a process for each study."
+    code = ("import sys; from bizzaroworld.pair_pages import write_pair_pages; from bizzaroworld import theme; theme.use(); "
+        "print(write_pair_pages(*sys.argv[1:]))")
+    def run(name):
+        done = subprocess.run([sys.executable, "-c", code, str(results), str(folder), name], capture_output=True, text=True,
+            errors="replace", cwd=workplace(), env=dict(os.environ, OMP_NUM_THREADS="1"))
+        if not done.returncode: return log(f"report: {done.stdout.strip()} pairs of {name}")
+        why = last_error(done.stderr)
+        log(f"report: the pairs of {name} have no pages: {why}")
+        return f"pairs of {name}", why
+    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
+        return dict(filter(None, pool.map(run, [f.name for f in finished(results)])))
+
 # %% ../nbs/11_report.ipynb #c049bb
 def execute(
     results:Path, # folder of finished studies
@@ -203,13 +221,14 @@ def execute(
     with only_shown(results, left_out, proc/"_shown") as shown:
         jobs = report_jobs(shown, fresh)
         failed = run_jobs(jobs)
+        lost = run_pairs(shown, fresh)
     if len(failed) == len(jobs):
         raise RuntimeError(f"no page could be made, and the last ones stay: {next(iter(failed.values()))}")
     for folder, why in left_out.items():
         name = page_file("study", folder.name); failed[name] = last_error(why)
         (fresh/name).write_text(json.dumps(reason_page("reports/study", folder, why)), encoding="utf-8")
     shutil.rmtree(proc/"_executed", ignore_errors=True); fresh.rename(proc/"_executed")
-    return failed
+    return failed | lost
 
 # %% ../nbs/11_report.ipynb #c049c
 def run_report(

@@ -204,7 +204,7 @@ def attention_of(run):
 def number_format(run):
     "The dtype of the run, and what was done to the weights before."
     spec = known_model(run["model"])
-    note = next((p.strip() for p in re.split("[,;]", spec.note) if "quantised" in p), "") if spec else ""
+    note = next((p.strip() for p in re.split("[,;]", spec.note) if "4-bit" in p), "") if spec else ""
     return f"{run['dtype']} on {run['device']}" + (f"; {note}" if note else "")
 
 # %% ../nbs/09d_studies.ipynb #52fdcb66

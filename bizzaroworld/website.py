@@ -411,9 +411,12 @@ def write_pages(
         if old.is_file() and not old.name.startswith("."): old.unlink()
     (proc/"_quarto.yml").write_text(project_file(), encoding="utf-8")
     write_assets(proc/"assets")
-    for text in nbs.glob("*.md"): shutil.copy(text, proc/text.name)
+    executed = proc/"_executed"
+    for text in (*nbs.glob("*.md"), *executed.glob("*.md")): shutil.copy(text, proc/text.name)
+    shutil.rmtree(proc/"pairs", ignore_errors=True)
+    if (executed/"pairs").is_dir(): shutil.copytree(executed/"pairs", proc/"pairs")
     sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True)
-        for p in sorted((proc/"_executed").glob("*.ipynb"))]
+        for p in sorted(executed.glob("*.ipynb"))]
     shutil.rmtree(proc/"figures", ignore_errors=True)
     for path, prose in sources:
         notebook = json.loads(path.read_text(encoding="utf-8"))

@@ -74,11 +74,64 @@
       });
       if (count) count.textContent = shown + " shown";
     }
-    input.addEventListener("input", run); run();
+    input.addEventListener("input", run); run(); sortable(table);
+  }
+
+  // A head of a column sorts its rows, by numbers where there are some; again, the other way round.
+  function sortable(table) {
+    var body = table.tBodies[0];
+    table.querySelectorAll("thead th").forEach(function (head, k) {
+      var button = document.createElement("button");
+      button.type = "button"; button.className = "bz-sort"; button.append.apply(button, Array.prototype.slice.call(head.childNodes)); head.appendChild(button);
+      button.addEventListener("click", function () {
+        var up = head.getAttribute("aria-sort") !== "ascending", of = function (row) {
+          var text = row.cells[k].textContent, n = parseFloat(text.replace("\u2212", "-").replace(/[^\d.-]*(-?[\d.]+).*/, "$1"));
+          return isNaN(n) ? text : n;
+        };
+        table.querySelectorAll("th").forEach(function (h) { h.removeAttribute("aria-sort"); });
+        head.setAttribute("aria-sort", up ? "ascending" : "descending");
+        Array.prototype.slice.call(body.rows).map(function (r, i) { return [of(r), i, r]; }).sort(function (a, b) {
+          var one = typeof a[0] === typeof b[0] ? (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0) : typeof a[0] === "number" ? -1 : 1;
+          return (up ? one : -one) || a[1] - b[1];
+        }).forEach(function (r) { body.appendChild(r[2]); });
+      });
+    });
+  }
+
+  // The explorer: the page carries all maps, the address the choice.
+  function explore(box) {
+    var held = JSON.parse(box.querySelector("script").textContent), said = box.querySelector(".bz-said"), at = {};
+    var menus = {}; box.querySelectorAll("select").forEach(function (s) { menus[s.dataset.choice] = s; });
+    new URLSearchParams(location.hash.slice(1)).forEach(function (v, k) { at[k] = v; });
+    function pairs() {
+      var model = held.models[menus.model.selectedIndex], was = at.pair || menus.pair.value;
+      menus.pair.replaceChildren.apply(menus.pair, model.pairs.map(function (p) { var o = new Option(p.name, p.id); o.selected = p.id === was; return o; }));
+    }
+    function show() {
+      var pair = held.models[menus.model.selectedIndex].pairs[menus.pair.selectedIndex], rows = [];
+      (pair.maps[menus.site.value + " " + menus.direction.value] || []).forEach(function (layers, t) {
+        (layers || []).forEach(function (v, layer) { if (v !== null) rows.push({ t: t, token: pair.tokens[t], layer: layer, effect: v / 1000 }); });
+      });
+      var spec = JSON.parse(JSON.stringify(held.spec));
+      spec.data = { values: rows }; delete spec.datasets; spec.width = "container";
+      spec.encoding.x.scale = { domain: pair.tokens };
+      if (window.bzDark && isDark() && !printing) spec = turned(spec);
+      said.textContent = "";
+      if (pair.file) { var a = document.createElement("a"); a.href = pair.file + ".html"; a.textContent = "everything about this pair"; said.appendChild(a); }
+      window.vegaEmbed(box.querySelector(".bz-map"), spec, { renderer: "svg", actions: false, mode: "vega-lite" });
+    }
+    function keep() { history.replaceState(null, "", "#" + new URLSearchParams(Object.keys(menus).map(function (k) { return [k, menus[k].value]; }))); }
+    ["model", "site", "direction"].forEach(function (k) {
+      if (at[k] && Array.prototype.some.call(menus[k].options, function (o) { return o.value === at[k]; })) menus[k].value = at[k];
+    });
+    pairs(); at = {}; show();
+    Object.keys(menus).forEach(function (k) { menus[k].addEventListener("change", function () { if (k === "model") pairs(); show(); keep(); }); });
+    box.redraw = show;
   }
 
   function all() {
     if (window.vegaEmbed) document.querySelectorAll(".bz-chart").forEach(function (f) { if (f.querySelector(".bz-view")) draw(f); });
+    document.querySelectorAll(".bz-explorer").forEach(function (e) { if (e.redraw) e.redraw(); });
     if (window.CircuitsVis) document.querySelectorAll(".bz-tokens").forEach(attend);
   }
 
@@ -113,6 +166,7 @@
 
   function start() {
     document.querySelectorAll("input.bz-filter").forEach(filter);
+    if (window.vegaEmbed) document.querySelectorAll(".bz-explorer").forEach(explore);
     all(); reach(); unfold();
     document.querySelectorAll("main details").forEach(function (d) { d.addEventListener("toggle", function () { all(); reach(); }); });
     window.addEventListener("hashchange", unfold);
