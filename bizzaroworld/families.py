@@ -9,12 +9,14 @@ __all__ = ['NAME', 'METHODS', 'TWO_SIZES', 'shared_copy', 'tapped', 'wanted', 'K
 # %% ../nbs/00b_families.ipynb #f002
 import collections, contextlib, copy, math, sys, threading
 from dataclasses import dataclass
-import torch
-from torch.utils._pytree import tree_flatten
-from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
-from transformers.masking_utils import eager_mask
 from fastcore.basics import patch
 from .facts import InputError
+from .weights import uncollected
+with uncollected():   # a third of the time that these take
+    import torch
+    from torch.utils._pytree import tree_flatten
+    from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+    from transformers.masking_utils import eager_mask
 
 # %% ../nbs/00b_families.ipynb #f005
 def shared_copy(

@@ -9,18 +9,19 @@ __all__ = ['SelfTestError', 'prepared_of', 'finished_at', 'hook_name', 'sites_of
 # %% ../nbs/01c_models.ipynb #c002
 import warnings
 from dataclasses import dataclass, replace
-import torch
 import pandas as pd
 from jaxtyping import Float
 from .facts import InputError
-from .families import Prepared, shared_copy, unknown
+from .families import Prepared, shared_copy, unknown   # loads PyTorch
+import torch
 from .hooked import Hooked, masked
 from .hub import locate, model_folder, study_name
-from bizzaroworld.plain import (DTYPES, PROMPTS, apart, pick_device, pick_dtype, plain_model, plain_reference,
-    revision_of,
-    spec_of)
+from .machine import machine
+from .passes import always_tested, keep_pass, key_of, known_pass
+from .plain import (DTYPES, PROMPTS, LateReference, apart, pick_device, pick_dtype, plain_model,
+    plain_reference, revision_of, spec_of)
 from .tokens import bos_fault, encode, load_tokenizer, sound_config, wants_bos
-from .weights import quiet, shown
+from .weights import fingerprint, quiet, shown, uncollected
 
 # %% ../nbs/01c_models.ipynb #c025
 class SelfTestError(RuntimeError):
@@ -29,11 +30,12 @@ class SelfTestError(RuntimeError):
 
 def _wrap(plain, tokenizer, name, dtype, device):
     "The bridge around a copy of a plain model."
-    from transformer_lens.model_bridge import TransformerBridge   # slow to import, and only needed here
+    with uncollected():   # slow to import, and only needed here
+        from transformer_lens.model_bridge import TransformerBridge
     known = tokenizer.init_kwargs.get("add_bos_token")
     tokenizer.init_kwargs["add_bos_token"] = True   # read as "has its BOS already": the tokenizer is then kept as it is
     try:
-        with quiet(offline=True):
+        with quiet(offline=True), uncollected():
             bridge = TransformerBridge.boot_transformers(name, hf_model=shared_copy(plain), tokenizer=tokenizer,
                 device=device, dtype=dtype)
     finally:
@@ -466,9 +468,9 @@ def self_test(
 
 # %% ../nbs/01c_models.ipynb #c054b
 def _named_model(model, about, check):
-    "A model with what is known of it, tested if that is asked for."
+    "A model with what is known of it, and what `check` says of it if there is one."
     for name, value in about.items(): vars(model)[name] = value
-    vars(model)["checks"] = self_test(model) if check else None
+    vars(model)["checks"] = check(model) if check else None
     return model
 
 def _through_bridge(wrap, kind, about, check):
@@ -477,7 +479,7 @@ def _through_bridge(wrap, kind, about, check):
     if about["prepared"].anatomy.latent:
         return None, f"keys and values of {kind} are made of one latent key, which TransformerLens has no hook for"
     try:
-        bridge = _named_model(wrap(), about, False)
+        bridge = _named_model(wrap(), about, None)
         lacks = [n for l in range(bridge.cfg.n_layers) for n in (hook_name(s, l) for s in sites_of(bridge, l))
             if n not in bridge.hook_dict]
         if lacks: return None, f"TransformerLens's bridge of {kind} has no {lacks[0]}"
@@ -491,18 +493,47 @@ def _through_bridge(wrap, kind, about, check):
         return None, f"TransformerLens's bridge of {kind} does not run ({type(e).__name__})"
 
 # %% ../nbs/01c_models.ipynb #c054c
-def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check):
+def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check, why=""):
     "A model that can be patched: through the bridge where it passes the self-tests, else by hooks on its own modules."
     about = {**about, "plain": plain, "prepared": prepared}
-    bridge, why = _through_bridge(lambda: _wrap(plain, tokenizer, folder, dtype, device), type(plain).__name__, about,
-        check)
-    if bridge is not None: return bridge
+    if not why:   # why the bridge cannot be used, where that is known
+        bridge, why = _through_bridge(lambda: _wrap(plain, tokenizer, folder, dtype, device), type(plain).__name__,
+            about, check)
+        if bridge is not None: return bridge
     try:
         return _named_model(Hooked(plain, tokenizer, prepared),
             {**about, "reference_by": "module hooks", "reference_why": why}, check)
     except SelfTestError as e:
         if e.number in (6, 7): raise
         raise unknown(plain, f"check {e.number} fails on its own modules, too: {e.fault}") from e
+
+# %% ../nbs/01c_models.ipynb #p402
+def _pass_key(plain, tokenizer, folder, dtype, device):
+    "What the outcome of the self-tests depends on, as the name of a pass."
+    how = [getattr(tokenizer, name, None) for name in ("bos", "chat", "wants_bos", "bos_token_id")]
+    begins = [[encode(tokenizer, text) for text in pair] for pair in PROMPTS]
+    return key_of(weights=fingerprint(folder), model=type(plain).__name__, dtype=str(dtype), how=how, begins=begins,
+        device=[torch.device(device).type, machine(device), torch.get_float32_matmul_precision()])
+
+def _check_of(known):
+    "The self-tests, or the table of a pass of a model that was reached in the same way."
+    def check(model):
+        if known and model.reference_by == known["reference_by"]: return pd.DataFrame(known["checks"])
+        return self_test(model)
+    return check
+
+def _tested(plain, tokenizer, folder, dtype, device, about, asked):
+    "A model that can be patched and passes, or has passed before."
+    key = _pass_key(plain, tokenizer, folder, dtype, device) if asked and not always_tested(asked) else ""
+    known = known_pass(key)
+    about = {**about, "reference": (LateReference if known else plain_reference)(plain, tokenizer)}
+    with quiet(), uncollected(): prepared = Prepared(plain)   # or the model is of an unknown kind
+    why = known["reference_why"] if known else ""
+    model = _patchable(plain, prepared, tokenizer, folder, dtype, device, about, _check_of(known) if asked else None,
+        "" if "does not run" in why else why)
+    way = dict(reference_by=model.reference_by, reference_why=model.reference_why)
+    if key and not (known and way.items() <= known.items()): keep_pass(key, model.checks.to_dict("records"), **way)
+    return model
 
 # %% ../nbs/01c_models.ipynb #c055
 def load(
@@ -512,11 +543,13 @@ def load(
     dtype:str="auto", # `auto`, `float32`, `bfloat16` or `float16`
     bos:str="auto", # whether prompts begin with a BOS, as for `wants_bos`
     chat:bool=False, # prompts stand inside the chat template
-    self_test:bool=True, # check the model before it is handed over
+    self_test:bool|str=True, # check the model before it is handed over; `always`: also where it passed before
     tokenizer=None, # the model's, from `load_tokenizer`, where it is at hand already
 )->"TransformerBridge|Hooked":
     "A model that can be patched and has passed its self-tests, which are its `checks`."
     # beside them: `study_name`, `revision`, `spec_dtype`, `reference_by`
+    if self_test not in (True, False, "always"):
+        raise InputError(f"unknown choice of self-test {shown(self_test)}: use True, False or 'always'")
     device = pick_device(device)
     if dtype not in ("auto", *DTYPES): pick_dtype(dtype, device=device)
     known, local = spec_of(str(name)), locate(name)[1]
@@ -528,7 +561,5 @@ def load(
     plain = plain_model(str(folder), True, config, dtype, device)
     if revision_of(str(name), folder, local) != revision:
         raise InputError(f"{shown(folder)} changed while it was read: try again")
-    about = dict(study_name=study_name(str(name)), revision=revision, spec_dtype=str(dtype).removeprefix("torch."),
-                 reference=plain_reference(plain, tokenizer))
-    with quiet(): prepared = Prepared(plain)   # or the model is of an unknown kind
-    return _patchable(plain, prepared, tokenizer, str(folder), dtype, device, about, self_test)
+    about = dict(study_name=study_name(str(name)), revision=revision, spec_dtype=str(dtype).removeprefix("torch."))
+    return _tested(plain, tokenizer, str(folder), dtype, device, about, self_test)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DTYPES', 'PROMPTS', 'pick_device', 'pick_dtype', 'plain_model', 'revision_of', 'spec_of', 'Reference', 'apart',
-           'plain_reference']
+           'plain_reference', 'LateReference']
 
 # %% ../nbs/01b_plain.ipynb #2c1d91b4
 import json, math, re
@@ -208,3 +208,12 @@ def plain_reference(model, tokenizer):
             raise InputError(f"{type(model).__name__} reads ahead: a token changes what is said before it; use a "
                              "causal language model")
     return Reference(pairs, logits, states)
+
+# %% ../nbs/01b_plain.ipynb #p202
+class LateReference:
+    "What `plain_reference` gives, computed when it is first asked for."
+    def __init__(self, model, tokenizer): self._ask = lambda: plain_reference(model, tokenizer)
+    def __getattr__(self, name): # only of what is not there yet
+        if name not in ("pairs", "logits", "states"): raise AttributeError(name)
+        vars(self).update(vars(self._ask()))
+        return vars(self)[name]

@@ -7,21 +7,22 @@ __all__ = ['BOS', 'read_pretrained', 'sound_config', 'wants_bos', 'load_tokenize
            'token_texts', 'differing_span']
 
 # %% ../nbs/01_tokens.ipynb #4735ca93
-import re
+import copy, re
 from functools import lru_cache
 from pathlib import Path
-import transformers
-from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 from .facts import InputError
 from .hub import hub_folder, model_folder
-from .weights import PACKAGES, one_line, quiet, shown
+from .weights import PACKAGES, READ, file_stamp, one_line, quiet, shown, uncollected
+with uncollected():
+    import transformers
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerFast
 
 # %% ../nbs/01_tokens.ipynb #c005
 def read_pretrained(call, place, local, weights=False, **kwargs):
     "Call a `from_pretrained` on local files, brought from the hub if need be; no code that lies there is run."
     folder = str(place if local else hub_folder(place, weights))
-    with quiet(offline=True):
+    with quiet(offline=True), uncollected():
         try: return call(folder, local_files_only=True, trust_remote_code=False, **kwargs)
         except Exception as e:
             raise InputError(_unreadable(folder, e)) from e   # what a damaged file can raise has no end
@@ -101,6 +102,33 @@ def _as_saved(tokenizer, folder):
                          "model's tokenizer there again")
     return tokenizer
 
+# %% ../nbs/01_tokens.ipynb #p102
+_AT_HAND = {}   # the last few tokenizers, and how each of them spelled when it was read
+
+def _spelled(tokenizer):
+    "How a tokenizer spells the texts that tell tokenizers apart, and how many words it knows."
+    return [tokenizer(text, add_special_tokens=add).input_ids for text in _SPELLED for add in (True, False)
+        ], len(tokenizer)
+
+def _twin(tokenizer):
+    "The same vocabulary in an object of its own."
+    twin = object.__new__(type(tokenizer))
+    own = (dict, list, set)   # what else it holds does not change by itself
+    vars(twin).update({k: copy.copy(v) if isinstance(v, own) else v for k, v in vars(tokenizer).items()})
+    return twin
+
+def _tokenizer_in(folder, known, most=4):
+    "The tokenizer of a folder, read once; `known`: of those that encode as they were saved."
+    files = sorted(p for p in Path(folder).iterdir() if p.name.endswith(READ) and p.is_file())
+    key = folder, known, *(f"{p.name} {file_stamp(p)}" for p in files)
+    if key in _AT_HAND and _spelled(_AT_HAND[key][0]) == _AT_HAND[key][1]: return _twin(_AT_HAND[key][0])
+    tokenizer = read_pretrained(AutoTokenizer.from_pretrained, folder, True)
+    if not known: tokenizer = _as_saved(tokenizer, folder)   # that takes seconds with Gemma's, which is known to
+    if not getattr(tokenizer, "is_fast", False): return tokenizer   # one in Python shares more than a vocabulary
+    _AT_HAND.pop(key, None); _AT_HAND[key] = tokenizer, _spelled(tokenizer)
+    while len(_AT_HAND) > most: del _AT_HAND[next(iter(_AT_HAND))]
+    return _twin(tokenizer)
+
 # %% ../nbs/01_tokens.ipynb #t003
 def load_tokenizer(
     name:str, # as for `load`
@@ -111,8 +139,7 @@ def load_tokenizer(
     "The tokenizer of a model, without its weights."
     folder = str(model_folder(name, weights=False))
     config = sound_config(folder)
-    tokenizer = read_pretrained(AutoTokenizer.from_pretrained, folder, True)
-    if name not in PACKAGES: tokenizer = _as_saved(tokenizer, folder)   # those are known to, and Gemma's takes seconds
+    tokenizer = _tokenizer_in(folder, name in PACKAGES)
     tokenizer.bos, tokenizer.wants_bos = bos, wants_bos(tokenizer, model_type=config.model_type, bos=bos)
     tokenizer.chat = chat
     tokenizer.context = getattr(config.get_text_config(), "max_position_embeddings", None)

@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['PACKAGES', 'SUMS', 'READ', 'SHARD', 'INDEX', 'ModelSpec', 'known_models', 'known_model', 'one_line', 'shown',
-           'cache_folder', 'quiet', 'is_whole', 'checksum', 'fingerprint', 'embedded_folder', 'path_of', 'first_bytes',
-           'gguf_file', 'gguf_folder', 'read_json', 'file_names', 'read_config', 'weight_files']
+           'cache_folder', 'quiet', 'uncollected', 'is_whole', 'file_stamp', 'checksum', 'fingerprint',
+           'embedded_folder', 'path_of', 'first_bytes', 'gguf_file', 'gguf_folder', 'read_json', 'file_names',
+           'read_config', 'weight_files']
 
 # %% ../nbs/00_weights.ipynb #c002
-import contextlib, hashlib, importlib, importlib.util, io, json, os, re
+import contextlib, gc, hashlib, importlib, importlib.util, io, json, os, re
 import shutil, tempfile, time, warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,16 @@ def quiet(offline=False):
         log.set_verbosity(level); hub.set_verbosity(hub_level); constants.HF_HUB_OFFLINE = was
         if bars: log.enable_progress_bar()
 
+# %% ../nbs/00_weights.ipynb #p002
+@contextlib.contextmanager
+def uncollected():
+    "Python's collector of circular garbage waits; whoever had it off keeps it off."
+    was = gc.isenabled()
+    gc.disable()
+    try: yield
+    finally:
+        if was: gc.enable()
+
 # %% ../nbs/00_weights.ipynb #c015
 def _needs_gguf(what):
     "Refuse where the reader of GGUF files is not installed."
@@ -159,7 +170,9 @@ def is_whole(folder, fully=False):
     except (OSError, ValueError, TypeError, KeyError, AttributeError): return False
 
 # %% ../nbs/00_weights.ipynb #w005
-def _stamp(path):
+def file_stamp(
+    path, # of a file
+)->str:
     "What changes when a file is written: the disk and place of its bytes, size, times."
     status = os.stat(path)
     return f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
@@ -187,11 +200,11 @@ def checksum(
     path, # of a file
 )->str: # hex
     "SHA-256 of every byte of a file; a large one that did not change is not read again."
-    before, now = _stamp(path), time.time_ns()
+    before, now = file_stamp(path), time.time_ns()
     size, changed = os.stat(path).st_size, max(os.stat(path).st_mtime_ns, os.stat(path).st_ctime_ns)
     if size >= 1 << 20 and (known := _remembered().get(before)): return known
     digest = _sha256(path)
-    if _stamp(path) != before:
+    if file_stamp(path) != before:
         raise InputError(f"{shown(path)} changed while it was read: wait until it is written, then try again")
     # a file that is seconds old could be written again within one tick of the clock
     if size >= 1 << 20 and abs(now - changed) > 2e9: _remember(before, digest)

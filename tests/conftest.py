@@ -1,6 +1,10 @@
 "Tiny random models of each architecture, saved as local folders and loaded as a user would load them."
+import os
 import pytest, torch, transformers
 from zoo import tiny_tokenizer
+
+# tests exchange functions to see a model fail, which no key of a pass can know: here nothing is read from or kept in the memory of passes
+os.environ["BIZZAROWORLD_SELF_TEST"] = "always"
 
 SHAPE = dict(vocab_size=len(tiny_tokenizer(True)), hidden_size=32, intermediate_size=64, num_hidden_layers=4, num_attention_heads=4,
     num_key_value_heads=2, head_dim=8, max_position_embeddings=128, pad_token_id=0, eos_token_id=1, bos_token_id=2)

@@ -1,9 +1,9 @@
 "What comes from a folder or the hub is whole, is what its name says, and runs nothing; what is not is refused in one line."
 import concurrent.futures, io, json, os, re, shutil, subprocess, sys, time
 from pathlib import Path
-import pytest, torch, transformers
+import pandas as pd, pytest, torch, transformers
 from safetensors.torch import load_file, save_file
-from bizzaroworld import hub as H, models as M, plain as P, tokens as T, weights as W
+from bizzaroworld import hub as H, models as M, passes, plain as P, tokens as T, weights as W
 from bizzaroworld.facts import InputError
 from conftest import SHAPE, tiny_model, tiny_tokenizer
 import hub as stand_in
@@ -69,7 +69,7 @@ def test_a_large_file_is_read_once(folder, monkeypatch):
     monkeypatch.setattr(W.time, "time_ns", lambda: 10**20)   # long after the file was written
     digests = [W.checksum(big) for _ in range(3)]
     assert calls == ["model.safetensors"] and len(set(digests)) == 1
-    for damage in ("{", '{"a": 1}', "[]", json.dumps({W._stamp(big): "beef"})):
+    for damage in ("{", '{"a": 1}', "[]", json.dumps({W.file_stamp(big): "beef"})):
         (W.cache_folder()/"checksums.json").write_text(damage)
         assert W.checksum(big) == digests[0]
     assert len(calls) == 5
@@ -525,3 +525,145 @@ def test_waiting_is_bounded_as_users_have_it():
 
 def test_advice_names_commands_that_exist():
     for module in (W, H, T, P, M): assert "huggingface-cli" not in Path(module.__file__).read_text()
+
+# ---------------------------------------------------------------- a pass is remembered
+
+@pytest.fixture
+def tests_run(monkeypatch):
+    "Which models were tested, in which format; passes are remembered, which they are not in the other tests."
+    runs, true = [], M.self_test
+    def counted(model, **options): runs.append(model.spec_dtype); return true(model, **options)
+    monkeypatch.setattr(M, "self_test", counted); monkeypatch.delenv("BIZZAROWORLD_SELF_TEST")
+    return runs
+
+def ran(runs):
+    found = list(runs); runs.clear()
+    return found
+
+def kept(folder): return sorted((folder.parent/"cache"/"passes").glob("*"))
+
+def test_a_second_load_runs_no_self_test(folder, tests_run):
+    first, second = load(folder), load(folder)
+    assert ran(tests_run) == ["float32"] and len(kept(folder)) == 1
+    pd.testing.assert_frame_equal(first.checks, second.checks)
+    assert (first.reference_by, first.reference_why, first.revision) == (second.reference_by, second.reference_why, second.revision)
+    assert not {"pairs", "logits", "states"} & set(vars(second.reference)), "nobody has asked yet what the plain model says"
+    assert second.reference.pairs == first.reference.pairs
+    assert all(torch.equal(second.reference.states[ids], states) for ids, states in first.reference.states.items())
+    assert M.self_test(second).passed.all()
+
+def test_a_second_process_runs_no_self_test_either(folder):
+    code = ("import sys; from bizzaroworld import models as M; true = M.self_test\ndef told(model): print('tested'); return true(model)\n"
+        "M.self_test = told\nprint(M.load(sys.argv[1], device='cpu').checks.passed.all())")
+    env = {k: v for k, v in os.environ.items() if k != "BIZZAROWORLD_SELF_TEST"} | dict(PYTHONPATH=str(Path(__file__).parent.parent))
+    said = [subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True, env=env).stdout.split() for _ in range(2)]
+    assert said == [["tested", "True"], ["True"]]
+
+CHANGED = {   # what is changed before the second load, and its options
+    "format": (lambda folder, patch: None, dict(dtype="bfloat16")), "bos": (lambda folder, patch: None, dict(bos="on")),
+    "code": (lambda folder, patch: patch.setattr(passes, "SOURCE", "0" * 64), {}),
+    "library": (lambda folder, patch: patch.setattr(passes, "versions", lambda names: {"torch": "3.0"}), {}),
+    "weights": (lambda folder, patch: rewrite(folder, lambda t: t["model.norm.weight"].mul_(1.5)), {}),
+    "configuration": (lambda folder, patch: change(folder, rms_norm_eps=1e-5), {}),
+    "machine": (lambda folder, patch: patch.setattr(M, "machine", lambda device: "another"), {})}
+
+@pytest.mark.parametrize("what", CHANGED)
+def test_whatever_a_pass_depends_on_is_in_its_key(what, folder, tests_run, monkeypatch):
+    load(folder); ran(tests_run)
+    change_, options = CHANGED[what]
+    change_(folder, monkeypatch)
+    assert load(folder, **options).checks.passed.all() and len(ran(tests_run)) == 1 and len(kept(folder)) == 2
+    load(folder, **options)
+    assert not ran(tests_run)
+
+def test_a_tokenizer_that_is_handed_in_is_in_the_key(folder, tests_run):
+    load(folder); ran(tests_run)
+    own = T.load_tokenizer(str(folder)); own.wants_bos = not own.wants_bos
+    with pytest.raises(M.SelfTestError, match="BOS"): load(folder, tokenizer=own)
+    assert ran(tests_run) and len(kept(folder)) == 1
+
+def test_a_failure_is_not_remembered(folder, tests_run, monkeypatch):
+    true = M.hook_name
+    with monkeypatch.context() as broken:
+        broken.setattr(M, "hook_name", lambda site, layer: true(site, min(layer + 1, 3)))
+        for _ in range(2):
+            refused("fails on its own modules, too", lambda: load(folder))
+            assert ran(tests_run) and not kept(folder)
+    assert load(folder).checks.passed.all() and ran(tests_run) and len(kept(folder)) == 1
+
+def test_self_tests_can_be_had_each_time(folder, tests_run, monkeypatch):
+    load(folder); ran(tests_run)
+    assert load(folder, self_test="always").checks.passed.all() and ran(tests_run) == ["float32"]
+    assert load(folder, self_test=False).checks is None and not ran(tests_run)
+    monkeypatch.setenv("BIZZAROWORLD_SELF_TEST", "always")
+    load(folder); load(folder, dtype="bfloat16")
+    assert ran(tests_run) == ["float32", "bfloat16"] and len(kept(folder)) == 1, "where they are forced nothing is kept"
+    refused("unknown choice of self-test 'never': use True, False or 'always'", lambda: load(folder, self_test="never"))
+
+@pytest.mark.parametrize("cache", ["a file", "a file in the way", "read only"])
+def test_a_cache_that_cannot_be_written_costs_time_only(cache, folder, tests_run, monkeypatch):
+    place = folder.parent/"cache"
+    if cache == "a file": place.write_text("")
+    else:
+        place.mkdir()
+        if cache == "a file in the way": (place/"passes").write_text("")
+        else: monkeypatch.setattr(passes, "write_whole", lambda *a: (_ for _ in ()).throw(PermissionError("read only")))   # root may write anywhere
+    for _ in range(2): assert load(folder).checks.passed.all() and ran(tests_run) == ["float32"]
+
+@pytest.mark.parametrize("damage", ["", "{", "[]", "null", "\0", '{"checks": [], "key": ""}', "a worst of another size"])
+def test_a_damaged_pass_is_none(damage, folder, tests_run):
+    load(folder); ran(tests_run)
+    [file] = kept(folder)
+    file.write_text(damage if "worst" not in damage else file.read_text().replace('"tolerance": 0.001', '"tolerance": 1000'))
+    assert load(folder).checks.passed.all() and ran(tests_run) == ["float32"]
+    load(folder)
+    assert not ran(tests_run), "it was written anew"
+
+def test_the_way_to_a_model_is_remembered_too(folder, tests_run, monkeypatch):
+    "Module hooks where the bridge fails a check are not tried through the bridge again; a bridge that does not run is."
+    booted, true = [], M._wrap
+    def wrap(*args): booted.append(1); return true(*args)
+    monkeypatch.setattr(M, "_wrap", wrap)
+    def lame(probes, tolerance): return int(not isinstance(probes[0].model, M.Hooked)), 0, "a fault of the bridge"
+    monkeypatch.setattr(M, "_CHECKS", ((4, "only hooks", lame),))
+    assert load(folder).reference_by == "module hooks" and len(ran(tests_run)) == 2 and len(booted) == 1
+    again = load(folder)
+    assert again.reference_by == "module hooks" and "a fault of the bridge" in again.reference_why and not ran(tests_run) and len(booted) == 1
+    shutil.rmtree(folder.parent/"cache"); booted.clear()
+    monkeypatch.setattr(M, "_CHECKS", ((4, "fine", lambda probes, tolerance: (0, 0, "")),))
+    with monkeypatch.context() as broken:
+        broken.setattr(M, "_wrap", lambda *a: (_ for _ in ()).throw(RuntimeError("busy")))
+        assert "does not run" in load(folder).reference_why and len(ran(tests_run)) == 1
+        assert "does not run" in load(folder).reference_why and not ran(tests_run)
+    for tests in (["float32"], []):
+        assert load(folder).reference_by == "TransformerLens's bridge" and ran(tests_run) == tests
+
+# ---------------------------------------------------------------- a tokenizer is read once
+
+@pytest.fixture
+def tokenizers_read(monkeypatch):
+    read, true = [], T.read_pretrained
+    def counted(call, *args, **options):
+        if getattr(call, "__self__", None) is transformers.AutoTokenizer: read.append(1)
+        return true(call, *args, **options)
+    monkeypatch.setattr(T, "read_pretrained", counted)
+    return read
+
+def test_a_tokenizer_is_read_once(folder, tokenizers_read):
+    first = T.load_tokenizer(str(folder), bos="off"); second = T.load_tokenizer(str(folder), bos="on"); model = load(folder)
+    assert len(tokenizers_read) == 1 and (first.wants_bos, second.wants_bos) == (False, True)
+    assert model.tokenizer is not second and model.tokenizer.bos == "auto" and first("a b").input_ids == second("a b").input_ids
+    first.pad_token, first.init_kwargs["mine"] = "<bos>", 1
+    assert (again := T.load_tokenizer(str(folder))).pad_token != "<bos>" and "mine" not in again.init_kwargs and len(tokenizers_read) == 1
+
+def test_a_tokenizer_that_changed_is_read_again(folder, tokenizers_read):
+    first = T.load_tokenizer(str(folder))
+    words = len(first)
+    first.add_tokens(["paris-on-sea"])   # in what is shared
+    assert len(T.load_tokenizer(str(folder))) == words and len(tokenizers_read) == 2
+    change_ = json.loads((folder/"tokenizer_config.json").read_text())
+    (folder/"tokenizer_config.json").write_text(json.dumps({**change_, "padding_side": "left"}))
+    assert T.load_tokenizer(str(folder)).padding_side == "left" and len(tokenizers_read) == 3
+    for _ in range(6): T._AT_HAND[_] = None
+    (folder/"tokenizer_config.json").write_text(json.dumps(change_)); T.load_tokenizer(str(folder))
+    assert len(T._AT_HAND) <= 4
