@@ -24,7 +24,7 @@ def hostile(tmp_path_factory):
     root, more = tmp_path_factory.mktemp("hostile"), dict(alike=pages.ALIKE, steps=150)
     for name, layers in ((pages.FOLDER, 2), ("b|c", 3)): pages.tiny_study(root / "results", name, pages.battery(), layers=layers, **more)
     found = pages.run_pages(root / "results", root / "proc", skip=["b|c"])
-    assert len(found) == 5 and not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
+    assert len(found) == len(pages.PAGES) and not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
     report.render_site(site=root / "site", proc=root / "proc")
     return root, found, [load_study(root / "results" / n) for n in (pages.FOLDER, "b|c")]
 
@@ -68,7 +68,7 @@ def test_the_proof_and_the_notes_stand_on_the_model_s_page():
     real = study_by_hand(by_hand(.5), proof=dict(patches=33, largest=2e-6, floor=1e-6))
     real.notes.loc[0] = [0, "clean_target", "a", " a", "read with a space"]
     cells = "".join("".join(c["source"]) for c in json.loads((website.book() / "reports/study.ipynb").read_text())["cells"])
-    assert "audit.what_was_run(study" in cells and "audit.chosen_pairs(study" in cells
+    assert "audit.what_was_run(read.study" in cells and "audit.chosen_pairs(read.study" in cells
     assert "33 patches" in audit.what_was_run(real, 1e-6).text and "1 text of the battery was read otherwise" in audit.chosen_pairs(real, "none").text
     assert proven({}) == "" and "33 patches" in proven(dict(patches=33, largest=2e-6, floor=1e-6)) and "2.0e-06" in proven(dict(patches=1, largest=2e-6))
 

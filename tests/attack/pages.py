@@ -137,7 +137,7 @@ def outputs(notebook, kind="text/markdown"):
 def sections(notebook):
     "The headings that an executed notebook has, as text."
     shown = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "markdown"] + list(outputs(notebook))
-    return [one_space(html.unescape(re.sub(r"[*`]", "", h))) for text in shown for h in re.findall(r"(?m)^## (.+)$", text)]
+    return [one_space(html.unescape(re.sub(r"[*`]", "", h))) for text in shown for h in re.findall(r"(?m)^## (.+?)(?: *\{#[\w-]+\})?$", text)]
 
 
 def wrongs(page, notebook, texts):
@@ -152,7 +152,7 @@ def wrongs(page, notebook, texts):
     return said
 
 
-PAGES = ("study", "routes", "compare", "battery", "index")
+PAGES = ("study", "routes", "compare", "battery", "index", "claims", "explorer")
 
 
 def run_pages(results, proc, only=PAGES, skip=()):
@@ -178,8 +178,11 @@ def texts_of(kind, model, studies):
     if kind == "study": return names + [getattr(r, k) for r in rows for k in KEY if k != "corrupt_prompt"]
     if kind != "routes" or "patterns" not in own[0].tables: return names
     from bizzaroworld.inference import measured_study
-    shown = own[0].triage.set_index("battery_idx")   # of pairs that have an effect
-    return names + [shown[k][i] for i in measured_study(own[0]).tables["patterns"].battery_idx.unique() for k in ("clean_prompt", "clean_target")]
+    from bizzaroworld.travel import PICTURES
+    measured, shown = measured_study(own[0]), own[0].triage.set_index("battery_idx")   # of pairs that have an effect
+    best = set(measured.triage.sort_values("rank").drop_duplicates("category").battery_idx)
+    some = [i for i in measured.tables["patterns"].battery_idx.unique() if i in best][:PICTURES]
+    return names + [shown[k][i] for i in some for k in ("clean_prompt", "clean_target")]
 
 
 def counted(n, *, categories=1, words=3, category="c{}", target="t{}", entity="e{}"):
