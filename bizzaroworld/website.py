@@ -365,15 +365,15 @@ def project_file()->str: # YAML
 def write_pages(
     proc:Path, # folder of sources; its `_executed` holds the executed reports
 ):
-    "All pages of the site: reports, chapters and prose."
+    "All pages of the site: reports, the tutorial, chapters and prose."
     nbs = book()
     for old in proc.iterdir():
         if old.is_file() and not old.name.startswith("."): old.unlink()
     (proc/"_quarto.yml").write_text(project_file(), encoding="utf-8")
     write_assets(proc/"assets")
     for text in nbs.glob("*.md"): shutil.copy(text, proc/text.name)
-    sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True)
-        for p in sorted((proc/"_executed").glob("*.ipynb"))]
+    sources = [(p, False) for p in [nbs/"tutorial.ipynb", *sorted(nbs.glob("[0-9]*.ipynb"))]]
+    sources += [(p, True) for p in sorted((proc/"_executed").glob("*.ipynb"))]
     for path, prose in sources:
         notebook = json.loads(path.read_text(encoding="utf-8"))
         page = to_page(notebook, prose=prose, name=page_title(path, notebook) if prose else "")
