@@ -1,5 +1,5 @@
 # make report: from a fresh clone to _site/index.html        make test: every check, from a fresh clone
-# make lab:    JupyterLab on the notebooks                   make site: render again without recomputing
+# make lab:    JupyterLab on the tutorial, and all notebooks  make site: render again without recomputing
 # make attack: try to break it for 15 minutes, and count    make large:  the headline on many pairs
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -59,7 +59,7 @@ bench-gpu: setup
 	$(BIN)/bizzaroworld bench --model gemma-3-270m --device cuda --all --no-peers --out results/bench/gemma-3-270m-cuda.json
 
 lab: setup
-	$(BIN)/jupyter lab --notebook-dir nbs
+	$(BIN)/jupyter lab --notebook-dir nbs nbs/tutorial.ipynb
 
 clean:
 	rm -rf _proc _site results .hypothesis .pytest_cache

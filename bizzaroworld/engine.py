@@ -19,6 +19,7 @@ from .network import Network, Rows, Runs, Stop, rest_of_layer, run_layer, to_dev
 from .parallel import equal_parts, in_parts, on_each_core
 from .battery import seen_from
 from .patching import DIRECTIONS, Patch, target_ids, token_indices
+from .words import count_of, ends, listed, number, small_table
 
 # %% ../nbs/05_engine.ipynb #e020
 KINDS = ("resid", "attn_out", "mlp_out", "z", "q", "k", "v", "knockout", "resid_mid")
@@ -273,6 +274,14 @@ class Patched:
     ld_corrupt:Float[torch.Tensor, "pair"]
     # columns as in `METRICS`, where they were asked for
     metrics:Float[torch.Tensor, "direction pair patch metric"]|None=None
+
+    def _repr_html_(self):
+        directions, pairs, patches = self.ld.shape
+        about = [count_of(n, word) for n, word in ((pairs, "pair"), (patches, "patch"), (directions, "direction"))]
+        rows = [[i, number(self.ld_clean[i].item()), number(self.ld_corrupt[i].item()),
+            *(ends(of.min().item(), of.max().item()) for of in self.ld[:, i] if patches)] for i in range(min(pairs, 8))]
+        turns = [f"patched, direction {d + 1}" for d in range(directions if patches else 0)]
+        return f"<p>LD in logits: {listed(about)}</p>" + small_table(["pair", "clean", "corrupt", *turns], rows)
 
 def other_run(pairs, directions):
     "Which run gives, by default: the pair's other one."

@@ -405,7 +405,7 @@ def begun(
 def write_pages(
     proc:Path, # folder of sources; its `_executed` holds the executed reports
 ):
-    "All pages of the site: reports, chapters and prose."
+    "All pages of the site: reports, the tutorial, chapters and prose."
     nbs = book()
     for old in proc.iterdir():
         if old.is_file() and not old.name.startswith("."): old.unlink()
@@ -415,8 +415,8 @@ def write_pages(
     for text in (*nbs.glob("*.md"), *executed.glob("*.md")): shutil.copy(text, proc/text.name)
     shutil.rmtree(proc/"pairs", ignore_errors=True)
     if (executed/"pairs").is_dir(): shutil.copytree(executed/"pairs", proc/"pairs")
-    sources = [(p, False) for p in sorted(nbs.glob("[0-9]*.ipynb"))] + [(p, True)
-        for p in sorted(executed.glob("*.ipynb"))]
+    sources = [(p, False) for p in [nbs/"tutorial.ipynb", *sorted(nbs.glob("[0-9]*.ipynb"))]]
+    sources += [(p, True) for p in sorted(executed.glob("*.ipynb"))]
     shutil.rmtree(proc/"figures", ignore_errors=True)
     for path, prose in sources:
         notebook = json.loads(path.read_text(encoding="utf-8"))

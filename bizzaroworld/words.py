@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TONES', 'signed', 'short', 'number', 'percent', 'ends', 'with_ends', 'with_interval', 'count_of', 'listed',
            'head_name', 'layer_range', 'visible', 'letters', 'verdict_badge', 'in_script', 'paragraph', 'html_table',
-           'show_table', 'Finding', 'finding']
+           'show_table', 'token_box', 'small_table', 'Finding', 'finding']
 
 # %% ../nbs/00_words.ipynb #n002
 import json, re, unicodedata
@@ -173,6 +173,36 @@ def show_table(
     "Show a table; its cells are text, whatever they hold."
     frame = frame.map(lambda v: letters(v) if isinstance(v, str) else v).rename(columns=letters)
     display(html_table(frame, digits))
+
+# %% ../nbs/00_words.ipynb #5b1f0a02
+_GROUND = {"": "rgba(110,120,140,.13)", "entity": "rgba(213,94,0,.24)", "target": "rgba(0,114,178,.2)"}
+_BOX = ("display:inline-block;white-space:pre;font:.78rem/1.4 ui-monospace,Menlo,Consolas,monospace;border-radius:4px;"
+    "padding:0 .22rem;margin:0 1px 2px 0;background:")
+
+def token_box(
+    text:str, # of a token, with the space in front of it
+    kind:str="", # `entity` where the prompts differ, `target` for an answer, or neither
+)->str: # HTML
+    "A token in its box, letter by letter."
+    text = text if len(text) <= 60 else f"{text[:59]}…"
+    text = text.replace("\n", "↵").replace("\t", "⇥")
+    text = text if text.strip(" ") else text.replace(" ", "·")
+    return f'<span class="bz-token{" " * bool(kind)}{kind}" style="{_BOX}{_GROUND[kind]}">{letters(text)}</span>'
+
+# %% ../nbs/00_words.ipynb #5b1f0a03
+_CELL = ("padding:.3rem .7rem;border:0;border-bottom:1px solid rgba(110,120,140,.35);text-align:left;"
+    "vertical-align:top;color:inherit;background:none")
+
+def small_table(
+    head, # what stands above each column: HTML of our own
+    rows, # lists of as many cells: HTML of our own
+)->str: # HTML
+    "A table that something draws of itself."
+    cell = lambda c, tag: f'<{tag} style="{_CELL}">{c}</{tag}>'
+    row = lambda cells, tag: f"<tr>{''.join(cell(c, tag) for c in cells)}</tr>"
+    return ('<div class="bz-table" style="overflow-x:auto;margin:.5rem 0">'
+        '<table style="border-collapse:collapse;font-size:.84rem;margin:0;color:inherit">'
+        f"<thead>{row(head, 'th')}</thead><tbody>{''.join(row(r, 'td') for r in rows)}</tbody></table></div>")
 
 # %% ../nbs/00_words.ipynb #n016b
 @dataclass(frozen=True)

@@ -79,7 +79,8 @@ def test_align_keeps_the_index_of_the_table(tiny):
     table = pd.DataFrame([{**ROW, "corrupt_target": " paris"}, ROW, {**ROW, "corrupt_prompt": ROW["clean_prompt"]}], index=[7, 7, 9])
     battery = align(table, tiny["gemma3"])
     assert [p.battery_idx for p in battery.pairs] == [1] and list(battery.dropped["index"]) == [0, 2]
-    assert "1 pairs, 2 left out" in battery._repr_html_()
+    shown = battery._repr_html_()
+    assert "1 pair in 1 category (" in shown and ", 2 left out" in shown
 
 def test_an_empty_result_renders(tiny):
     battery = align(pd.DataFrame([{**ROW, "corrupt_target": " paris"}]), tiny["gemma3"])

@@ -15,7 +15,7 @@ SOURCES = sorted(p for p in (BOOK / "nbs").rglob("*.ipynb") if ".ipynb_checkpoin
 HOSTILE = "```\n:::\n{{< env HOME >}} <b>*x*</b>"
 
 
-def page_of(path): return website.to_page(json.loads(path.read_text(encoding="utf-8")), prose=not path.name[0].isdigit())
+def page_of(path): return website.to_page(json.loads(path.read_text(encoding="utf-8")), prose=not (path.name[0].isdigit() or path.stem == "tutorial"))
 
 
 def made_by_hand():

@@ -299,7 +299,7 @@ def test_a_battery_shows_every_text_letter_by_letter():
     assert "first 8 of 9" in page and not any(x in page for x in ("<script", "*a*", "_b_", "`c`", "&amp;", "{{<", "\x1b", "\u202e"))
     import html
     text = html.unescape(page)
-    assert text.count("<script>alert(1)</script> *a* _b_ `c` &amp; {{< x >}}") == 8 * 3 + 2 and Battery([], battery.dropped.head(0)).notes.empty
+    assert text.count("<script>alert(1)</script> *a* _b_ `c` &amp; {{< x >}}") == 8 * 5 + 3 and Battery([], battery.dropped.head(0)).notes.empty
 
 # ---------------------------------------------------------------- anything
 

@@ -75,7 +75,7 @@ def figures(text):
 
 def test_every_page_is_there(site):
     pages = {p.stem for p in site.glob("*.html")}
-    assert {"index", "study-x", "compare", "battery", "method", "00_facts", "10b_charts", "11_report"} <= pages
+    assert {"index", "study-x", "compare", "battery", "method", "tutorial", "00_facts", "10b_charts", "11_report"} <= pages
 
 
 def test_nothing_is_fetched_from_elsewhere(site):
