@@ -406,7 +406,8 @@ def _row(one, row, audit):
     lds = f"<b>{number(row.total_swing, '.1f')}</b><br>{number(row.ld_clean, '.1f')}<br>{number(row.ld_corrupt, '.1f')}"
     first = "★ both first" if max(rank) == 1 else ""
     cells = [f'<a href="{one.files[row.battery_idx]}.html">{row.rank}</a>&nbsp;{mark(audit.passes)}',
-        f'<div style="min-width:13.5rem"><b>{letters(row.category)}</b> {first}<br>{prompts}</div>', entity, mark(audit.rest),
+        f'<div style="min-width:13.5rem"><b>{letters(row.category)}</b> {first}<br>{prompts}</div>', entity,
+            mark(audit.rest),
         mark(audit.end), "✓" if not audit.leak else f"✗ {letters(audit.leak)}", known,
         f'<div style="min-width:6rem">{decision(row, one.fate)}</div>', lds]
     return "<tr>" + "".join(f'<td{" class=bz-num" if k in (0, 2, 6, 8) else ""}>{c}</td>'

@@ -42,6 +42,7 @@ def one_claim(
     return finding(Markdown(f"### {claim}: {letters(first.claim)} {{#{claim}}}"), HTML(about), _claim_table(rows),
         HTML(more))
 
+# %% ../nbs/09k_by_claim.ipynb #3e07f72a
 def every_claim(
     studies, # finished studies, of one model each
 ):

@@ -69,6 +69,7 @@ def _choice(name, label, options):
     inside = "".join(f'<option value="{letters(v)}">{letters(w)}</option>' for v, w in options)
     return f'<label>{label} <select data-choice="{name}">{inside}</select></label>'
 
+# %% ../nbs/10fb_explorer.ipynb #c0295963
 def explorer(
     found, # as `explored` gives them, a model each
 ):

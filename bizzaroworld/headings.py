@@ -41,7 +41,8 @@ def when(read):
     "In how many pairs one block takes most of it."
     rows = pick(read.per_pair, direction="noising")
     block = int(rows.handover.mode().iloc[0])
-    return heading(f"Block {block} hands it over, in {int((rows.handover == block).sum())} of {len(rows)} pairs", "when")
+    return heading(f"Block {block} hands it over, in {int((rows.handover == block).sum())} of {len(rows)} pairs",
+        "when")
 
 # %% ../nbs/09j_headings.ipynb #0b111f37
 def means(
@@ -64,6 +65,7 @@ def heads(read):
     return heading(f"One head of {len(read.heads('4F'))}, {head_name(top.layer, top['head'])}, moves "
                    f"{percent(top['mean'])} by itself", "heads")
 
+# %% ../nbs/09j_headings.ipynb #810a2913
 def beside_wrong(
     read, # `Reading`
     control:str="random_vector", # the control's name

@@ -48,9 +48,11 @@ def side_by_side_tokens(
     clean:str, corrupt:str, # prompts
 )->str: # one line
     "Both prompts as tokens."
-    said = ["|".join(show_token(t).strip() for t in token_texts(tokenizer, encode(tokenizer, p))) for p in (clean, corrupt)]
+    said = ["|".join(show_token(t).strip() for t in token_texts(tokenizer, encode(tokenizer, p)))
+        for p in (clean, corrupt)]
     return f"{said[0]} and {said[1]}"
 
+# %% ../nbs/10jb_look.ipynb #74f9e58f
 def own_pair(
     model, # from `load`
     net:Network, # the same model
@@ -61,7 +63,8 @@ def own_pair(
     "Two prompts as a pair; what cannot be one is explained."
     given = tuple(targets) if targets else tuple(first_choices(model, net, (clean, corrupt)))
     if not targets and given[0] == given[1]:
-        raise InputError(f"the model says {given[0]!r} after both prompts: give the two answers that are to be compared")
+        raise InputError(f"the model says {given[0]!r} after both prompts: give the two answers that are to be "
+                         "compared")
     table = pd.DataFrame([dict(category="own", clean_prompt=clean, corrupt_prompt=corrupt, clean_target=given[0],
         corrupt_target=given[1])])
     battery = align(table, model.tokenizer, how)
@@ -82,7 +85,8 @@ def study_of_one(
     name, pairs = model.study_name, battery.pairs
     found = with_tokens(triage(net, battery), battery, model.tokenizer)
     if not found.total_swing.abs().iloc[0] > 0:
-        raise InputError("LD is the same in both runs, so there is no difference to move: give other prompts or answers")
+        raise InputError("LD is the same in both runs, so there is no difference to move: give other prompts or "
+                         "answers")
     patches = run_experiments(name, net, pairs, LOOKED, metrics=True)
     tables = dict(tops=top_words(model, net, pairs, patches, name=name), lens=lens(net, pairs, name=name),
         maps=token_maps(net, pairs, name=name, sites=MAPPED, directions=DIRECTIONS))
@@ -94,6 +98,7 @@ def study_of_one(
         clean_target=p.clean_target, corrupt_target=p.corrupt_target) for p in pairs])
     return Study(found, patches, run, table, None, tables)
 
+# %% ../nbs/10jb_look.ipynb #43d5a569
 def look_page(
     study:Study, # of one pair
     tokenizer, # the model's
@@ -103,13 +108,15 @@ def look_page(
     one = Paired(study.run["model"], study, tokenizer)
     words = entities(row.clean_prompt, row.corrupt_prompt)
     title = f"{words[0]} and {words[1]} in {study.run['model']}"
-    how = (f"<p class='bz-checks'>{letters(study.run['model'])}, {study.run['dtype']} on {study.run['device']}, revision "
-        f"{letters(study.run['revision'][:12])}. <i>Noising</i> overwrites the clean run with the corrupt one's states, "
+    run = study.run
+    how = (f"<p class='bz-checks'>{letters(run['model'])}, {run['dtype']} on {run['device']}, revision "
+        f"{letters(run['revision'][:12])}. <i>Noising</i> overwrites the clean run with the corrupt one's states, "
         "<i>denoising</i> the other way round.</p>")
     with tempfile.TemporaryDirectory() as folder:
         write_assets(Path(folder))
         return standalone(title, f"<h1>{letters(title)}</h1>{how}{pair_body(one, int(row.battery_idx))}", Path(folder))
 
+# %% ../nbs/10jb_look.ipynb #9db32dc4
 def look(
     model, # from `load`
     clean:str, corrupt:str, # prompts

@@ -28,6 +28,7 @@ def _sentence(token, layer, effect):
     said = "moves nothing of" if abs(effect) < .005 else f"moves {effect:.0%} of"
     return f"The state of {token.split(' ', 1)[1]} before layer {layer} {said} the answer."
 
+# %% ../nbs/10fa_pair_charts.ipynb #f8560c3f
 def newcomer_map(
     study, # a finished one
     battery_idx:int, # which pair
@@ -88,17 +89,20 @@ def pair_heads(
     return titled(map_panels(data, DIRECTIONS, [f"H{h}" for h in heads], "layer"), "Which heads move this pair",
         "Each head's output overwritten at the last word, experiment 4F; metric: logit difference.")
 
+# %% ../nbs/10fa_pair_charts.ipynb #8e86255b
 def pair_words(
     study, # a finished one, with the table `tops`
     battery_idx:int, # which pair
 )->alt.FacetChart: # a panel for each run
     "The ten likeliest next tokens of the clean, the corrupt and the strongest patched run."
     row = study.triage.set_index("battery_idx").loc[battery_idx]
-    rows, runs = pick(study.tables["tops"], battery_idx=battery_idx), dict(clean="clean prompt", corrupt="corrupt prompt")
+    rows, runs = pick(study.tables["tops"], battery_idx=battery_idx), dict(clean="clean prompt",
+        corrupt="corrupt prompt")
     own = {int(row.clean_target_id): "clean answer", int(row.corrupt_target_id): "corrupt answer"}
     patch = rows[rows.run == "patched"].head(1)
     runs["patched"] = f"patched: {patch.patch.iloc[0]}" if len(patch) else ""
-    data = pd.DataFrame(dict(panel=rows.run.map(runs), place=rows.place, token=[visible(show_token(t)) for t in rows.token],
+    data = pd.DataFrame(dict(panel=rows.run.map(runs), place=rows.place,
+        token=[visible(show_token(t)) for t in rows.token],
         probability=rows.probability.round(4), role=[own.get(int(i), "another word") for i in rows.token_id]))
     base = alt.Chart(data).encode(y=alt.Y("place:O", axis=None))
     bars = base.mark_bar(cornerRadiusEnd=2).encode(x=alt.X("probability:Q", title="probability",
@@ -122,7 +126,8 @@ def pair_lens(
     rows = pick(study.tables["lens"], battery_idx=battery_idx, position="final")
     rows = rows[rows.layer >= 0]   # behind the embedding the last word knows nothing, and says it loudly
     data = pd.DataFrame(dict(layer=rows.layer, ld=rows.ld.astype(float).round(3), run=rows.run))
-    lines = alt.Chart(data).mark_line(point=alt.OverlayMarkDef(size=18)).encode(x=alt.X("layer:Q", title="behind layer"),
+    lines = alt.Chart(data).mark_line(point=alt.OverlayMarkDef(size=18)).encode(x=alt.X("layer:Q",
+        title="behind layer"),
         y=alt.Y("ld:Q", title="LD, logits"), color=alt.Color("run:N", scale=alt.Scale(domain=["clean", "corrupt"],
             range=[COLOURS["noising"], COLOURS["denoising"]])), tooltip=["run", "layer", "ld"])
     zero = alt.Chart(data).transform_aggregate(n="count()").mark_rule(color=FINE, strokeDash=[3, 3]).encode(
@@ -131,6 +136,7 @@ def pair_lens(
         "Logit lens at the last word: the final norm and the unembedding on the stream behind each layer. Above 0 "
         "the clean answer leads.")
 
+# %% ../nbs/10fa_pair_charts.ipynb #a2cc9887
 def pair_attention(
     study, # a finished one, with the table `patterns`
     battery_idx:int, # which pair
@@ -147,6 +153,7 @@ def pair_attention(
         color=alt.Color("weight:Q", scale=alt.Scale(domain=[0, 1], range=DIVERGING[3:], interpolate="rgb"),
             legend=alt.Legend(gradientLength=130, gradientThickness=10, title="weight", titleOrient="left")),
         tooltip=["panel", "query", "key", "weight"])
-    return titled(in_panels(alt.layer(rect), "panel", heads, columns=2, size=(230, max(100, 20 * len(names))), unfold=()),
+    return titled(in_panels(alt.layer(rect), "panel", heads, columns=2, size=(230, max(100, 20 * len(names))),
+        unfold=()),
         "Where the strongest heads look", "Attention of the heads that move most on the mean: each line looks at the "
         "columns, on the clean prompt. Where a head looks is not yet what it carries.")

@@ -197,11 +197,11 @@ def run_pairs(
     folder:Path, # where the pages of their pairs go
 )->dict: # the reason for each study whose pairs have no pages
     "The pages of all pairs, a process for each study."
-    code = ("import sys; from bizzaroworld.pair_pages import write_pair_pages; from bizzaroworld import theme; theme.use(); "
-        "print(write_pair_pages(*sys.argv[1:]))")
+    code = ("import sys; from bizzaroworld.pair_pages import write_pair_pages; from bizzaroworld import theme; "
+        "theme.use(); print(write_pair_pages(*sys.argv[1:]))")
     def run(name):
-        done = subprocess.run([sys.executable, "-c", code, str(results), str(folder), name], capture_output=True, text=True,
-            errors="replace", cwd=workplace(), env=dict(os.environ, OMP_NUM_THREADS="1"))
+        done = subprocess.run([sys.executable, "-c", code, str(results), str(folder), name], capture_output=True,
+            text=True, errors="replace", cwd=workplace(), env=dict(os.environ, OMP_NUM_THREADS="1"))
         if not done.returncode: return log(f"report: {done.stdout.strip()} pairs of {name}")
         why = last_error(done.stderr)
         log(f"report: the pairs of {name} have no pages: {why}")

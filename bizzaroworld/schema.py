@@ -277,7 +277,6 @@ rank whole?: of the clean target there, from 1
 GRADIENT_PLACES = (("resid_pre", "entity"), ("attn_out", "entity"), ("mlp_out", "entity"), ("resid_pre", "final"),
     ("attn_out", "final"), ("mlp_out", "final"), ("z", "final"))   # where exact effects of a study stand
 GRADIENT_METHODS = {"atp": "attribution patching", "ig": "integrated gradients", "atp_star": "GradDrop of AtP*"}
-
 APPROXIMATIONS = _columns(_ABOUT + """
 direction text: `noising` or `denoising`
 method text: `atp`, `ig` or `atp_star`
@@ -287,7 +286,6 @@ head whole?: from 0, where the site has heads
 position text: `entity` or `final`
 effect number share: of the whole difference, by the approximation
 """)
-
 MAPS = _columns(_ABOUT + """
 direction text: `noising` or `denoising`
 site text: as in the patches
@@ -304,6 +302,8 @@ token_id whole: in the vocabulary
 token text: as text
 probability number: to come next
 """)
+
+# %% ../nbs/00_schema.ipynb #f77579e8
 ALIGN = dict(equal="both prompts have as many tokens", right="position by position from the right end")
 ANSWERS = dict(single="each answer is one token", first="of several tokens the first that differ are compared",
     whole="the log-probability of the whole answer")   # how a battery is read

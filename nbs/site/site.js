@@ -42,14 +42,22 @@
     return typeof part === "string" && dark.colours[part] || part;
   }
 
+  // The figure says its finding as a whole; a picture's parts, one by one, say nothing to whoever listens.
+  function hush(view) {
+    view.querySelectorAll("svg [role], svg [aria-label]").forEach(function (e) { ["role", "aria-label", "aria-roledescription"].forEach(function (a) { e.removeAttribute(a); }); });
+    view.querySelectorAll("svg").forEach(function (e) { e.setAttribute("aria-hidden", "true"); e.removeAttribute("role"); });
+    view.removeAttribute("aria-roledescription");
+  }
+
   function draw(figure) {
     var view = figure.querySelector(".bz-view"), room = view.clientWidth, dark = window.bzDark && isDark() && !printing, state = room + (dark ? " dark" : "");
     if (!room || figure.dataset.room === state) return;   // what is folded has no room, and is drawn when it is opened
     figure.dataset.room = state;
     var spec = fit(JSON.parse(figure.querySelector("script").textContent), room);
     if (dark) spec = turned(spec);
+    spec.config = Object.assign({}, spec.config, { aria: false });   // the figure says its finding; marks one by one say nothing
     if (room < 480) { spec.config = spec.config || {}; spec.config.legend = Object.assign({}, spec.config.legend, { columns: 1 }); narrow(spec); }
-    window.vegaEmbed(view, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).catch(function (error) {
+    window.vegaEmbed(view, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).then(function () { hush(view); }).catch(function (error) {
       view.textContent = "This picture could not be drawn: " + error.message;
     });
   }
@@ -60,6 +68,9 @@
     var call = JSON.parse(box.querySelector("script").textContent), target = document.createElement("div");
     target.id = box.id + "-view";
     box.appendChild(target);
+    new MutationObserver(function () {
+      target.querySelectorAll("canvas:not([aria-label])").forEach(function (c) { c.setAttribute("aria-label", "attention of a head between the tokens"); });
+    }).observe(target, { childList: true, subtree: true });
     window.CircuitsVis.render(target.id, window.CircuitsVis[call.element], call.props);
   }
 
@@ -116,9 +127,12 @@
       spec.data = { values: rows }; delete spec.datasets; spec.width = "container";
       spec.encoding.x.scale = { domain: pair.tokens };
       if (window.bzDark && isDark() && !printing) spec = turned(spec);
+      spec.config = Object.assign({}, spec.config, { aria: false });
       said.textContent = "";
       if (pair.file) { var a = document.createElement("a"); a.href = pair.file + ".html"; a.textContent = "everything about this pair"; said.appendChild(a); }
-      window.vegaEmbed(box.querySelector(".bz-map"), spec, { renderer: "svg", actions: false, mode: "vega-lite" });
+      var map = box.querySelector(".bz-map");
+      map.setAttribute("role", "img"); map.setAttribute("aria-label", pair.name + ": " + menus.site.selectedOptions[0].text + ", " + menus.direction.value);
+      window.vegaEmbed(map, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).then(function () { hush(map); });
     }
     function keep() { history.replaceState(null, "", "#" + new URLSearchParams(Object.keys(menus).map(function (k) { return [k, menus[k].value]; }))); }
     ["model", "site", "direction"].forEach(function (k) {
@@ -136,6 +150,7 @@
   }
 
   // What scrolls can be scrolled with keys; what does not is no stop for them.
+  var regions = 0;
   function reach() {
     document.querySelectorAll(".bz-table, main pre, .bz-tokens").forEach(function (box) {
       var scrolls = box.scrollWidth > box.clientWidth + 1;
@@ -143,7 +158,7 @@
       if (!scrolls) { if (box.dataset.reach) { box.removeAttribute("tabindex"); box.removeAttribute("role"); box.removeAttribute("aria-label"); delete box.dataset.reach; } return; }
       if (box.dataset.reach) return;
       box.dataset.reach = "1"; box.tabIndex = 0; box.setAttribute("role", "region");
-      box.setAttribute("aria-label", box.tagName === "PRE" ? "code or output, scrolls" : "table, scrolls");
+      box.setAttribute("aria-label", (box.tagName === "PRE" ? "code or output " : "table ") + ++regions + ", scrolls");
     });
   }
 
@@ -164,7 +179,14 @@
     all(); at.scrollIntoView();
   }
 
+  // What the renderer leaves without a name of its own, or calls by the wrong one.
+  function named() {
+    document.querySelectorAll("nav").forEach(function (n) { if (!n.getAttribute("aria-label")) n.setAttribute("aria-label", n.id === "quarto-sidebar" ? "pages and chapters" : n.classList.contains("navbar") ? "main pages" : n.id || "pages"); });
+    document.querySelectorAll('a[role="navigation"]').forEach(function (a) { a.setAttribute("role", "button"); });
+  }
+
   function start() {
+    named();
     document.querySelectorAll("input.bz-filter").forEach(filter);
     if (window.vegaEmbed) document.querySelectorAll(".bz-explorer").forEach(explore);
     all(); reach(); unfold();
