@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['DRAWN', 'ALONE', 'Paired', 'prompt_boxes', 'checks_line', 'pair_body', 'bare_spec', 'as_html', 'links_line',
-           'pair_page', 'write_pair_pages', 'standalone']
+           'pair_page', 'search_entry', 'write_pair_pages', 'standalone']
 
 # %% ../nbs/10ja_pair_pages.ipynb #5089ffd1
 import html, json
@@ -16,7 +16,7 @@ from . import pair_charts
 from .browser import audited, mark, tokenizer_of
 from .charts import show_token
 from .figures import chart_figure
-from .one_pair import named_files, pair_numbers, pair_rows, tokens_of
+from .one_pair import address_part, named_files, pair_numbers, pair_rows, tokens_of
 from .results import Study, finished, load_study
 from .selection import on_top
 from .theme import spec_only
@@ -133,12 +133,23 @@ def pair_page(
     "A pair's page."
     row = one.rows.loc[battery_idx]
     say = lambda side: f"{letters(row[f'{side}_prompt'])} → {letters(str(row[f'{side}_target']).strip())}"
-    front = dict(title=say("clean"), subtitle=f"{say('corrupt')}: pair {battery_idx}, {letters(str(row.category))}, "
-        f"{letters(one.folder)}", toc=False)
+    front = dict(title=say("clean"), subtitle="One fact, token by token and layer by layer", toc=False)
     head = "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in front.items())
     body = links_line(one, battery_idx, others) + pair_body(one, battery_idx)
     return f"---\n{head}---\n\n" + raw_block(body + scripts(body))["data"]["text/markdown"] + "\n"
 
+def search_entry(
+    one:Paired,
+    battery_idx:int, # which pair
+    page:str, # its file
+)->dict: # as in the renderer's index
+    "A pair for the search: its page is raw HTML, in which the renderer finds no text."
+    row = one.rows.loc[battery_idx]
+    say = lambda side: f"{row[f'{side}_prompt']} → {str(row[f'{side}_target']).strip()}"
+    return dict(objectID=page, href=page, title=say("clean"), text="",
+        section=f"{say('corrupt')}: pair {battery_idx}, {row.category}, {one.folder}")
+
+# %% ../nbs/10ja_pair_pages.ipynb #6a367b2f
 def write_pair_pages(
     results, # folder of finished studies
     folder:Path, # where the pages go, and `pairs/` with their rows
@@ -149,10 +160,13 @@ def write_pair_pages(
     every = [Paired(f.name, load_study(f)) for f in finished(results)]
     (folder/"pairs").mkdir(parents=True, exist_ok=True)
     for one in (e for e in every if only in ("", e.folder)):
-        others = [o for o in every if o is not one]
+        others, entries = [o for o in every if o is not one], []
         for idx, name in one.files.items():
             (folder/f"{name}.md").write_text(pair_page(one, idx, others), encoding="utf-8")
+            entries.append(search_entry(one, idx, f"{name}.html"))
             pair_rows(one.study, idx).to_csv(folder/"pairs"/f"{name}.csv", index=False)
+        index = folder/"pairs"/f"index-{address_part(one.folder, 40)}.json"
+        index.write_text(json.dumps(entries), encoding="utf-8")
     return sum(len(one.files) for one in every if only in ("", one.folder))
 
 # %% ../nbs/10ja_pair_pages.ipynb #4f853a40

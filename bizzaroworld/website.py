@@ -286,13 +286,8 @@ def quarto_error(
 def pair_entries(
     source:Path, # folder of pages
 )->list: # as in the renderer's index
-    "The pages of pairs for the search: they are raw HTML, in which the renderer finds no text."
-    found = []
-    for path in sorted(source.glob("pair-*.md")):
-        front = yaml.safe_load(path.read_text(encoding="utf-8").split("---\n")[1])
-        page, said = f"{path.stem}.html", {k: html.unescape(front[k]) for k in ("title", "subtitle")}
-        found.append(dict(objectID=page, href=page, title=said["title"], section=said["subtitle"], text=""))
-    return found
+    "The pages of pairs for the search, as they were written beside their rows."
+    return [e for p in sorted((source/"pairs").glob("index-*.json")) for e in json.loads(p.read_text(encoding="utf-8"))]
 
 def open_from_disk(
     site:Path, # built by smalldocs
