@@ -69,7 +69,8 @@ def _ranked(net, normed, tokenizer):
     "The likeliest tokens of some runs, from what the unembedding reads."
     found = []
     for row in normed:
-        chance = torch.softmax(net.logits(row[None])[0], -1).topk(TOP_WORDS)
+        chance = torch.softmax(net.logits(row[None])[0], -1)
+        chance = chance.topk(min(TOP_WORDS, len(chance)))   # a vocabulary may be smaller
         ids = chance.indices.tolist()
         found.append((ids, token_texts(tokenizer, ids), chance.values.tolist()))
     return found

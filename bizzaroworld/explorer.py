@@ -38,6 +38,7 @@ def explored(study, files=None)->dict: # of a model
     pairs = [dict(id="mean", name=f"mean of {len(study.triage)} pairs", tokens=["the entity", "the last word"],
         maps=mean_grids(study))]
     for row in study.triage.sort_values(["category", "rank"]).itertuples():
+        if not (study.patches.battery_idx == row.battery_idx).any(): continue   # nothing moves in it
         cells = pair_cells(study, row.battery_idx)
         maps = {f"{s} {d}": grid(g) for (s, d), g in cells.groupby(["site", "direction"])}
         words = entities(row.clean_prompt, row.corrupt_prompt)

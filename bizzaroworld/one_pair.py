@@ -69,8 +69,9 @@ def pair_cells(
     whole = pick(rows, "2B").assign(token_index=first) if stop - first == 1 else rows.iloc[:0]
     maps, keys = study.tables.get("maps"), ["direction", "site", "token_index", "layer", "effect"]
     parts = [final, whole] + ([] if maps is None else [pick(maps, battery_idx=battery_idx)])
-    known = pd.concat([p[keys] for p in parts if len(p)], ignore_index=True).drop_duplicates(keys[:4])
-    layers = range(int(rows.layer.max()) + 1)
+    parts = [p[keys] for p in parts if len(p)] or [rows.assign(token_index=0)[keys]]
+    known = pd.concat(parts, ignore_index=True).drop_duplicates(keys[:4])
+    layers = range(study.run["n_layers"])
     cells = pd.MultiIndex.from_product([DIRECTIONS, [s for s in MAPPED if s in set(rows.site)], range(last + 1),
         layers],
         names=keys[:4]).to_frame(index=False)

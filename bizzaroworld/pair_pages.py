@@ -90,6 +90,10 @@ def pair_body(
     "All that is said of a pair."
     row, parts = one.rows.loc[battery_idx], []
     parts += [prompt_boxes(one, row), checks_line(one, row)]
+    moved = one.study.patches.effect[one.study.patches.battery_idx == battery_idx]
+    if not moved.notna().any():
+        parts.append("<p>LD is the same in both runs of this pair, so there is no effect to show.</p>")
+        return "".join(parts)
     for name, draw, table in DRAWN:
         held = one.study.tables.get(table) if table else None
         if table and (held is None or not (held.battery_idx == battery_idx).any()): continue
@@ -100,6 +104,7 @@ def pair_body(
 
 def bare_spec(chart)->dict: return next(v for v in spec_only(chart.to_dict()).values() if isinstance(v, dict))
 
+# %% ../nbs/10ja_pair_pages.ipynb #c68a4502
 def as_html(shown)->str:
     "What a page would show, as HTML."
     text = shown if isinstance(shown, str) else getattr(shown, "data", "")

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['OPENS', 'HEADING', 'EXTERNAL', 'PAGE', 'MARK', 'book', 'workplace', 'in_book', 'visible_cells', 'hide_code', 'lines',
            'as_lines', 'unrun', 'raw_block', 'printed', 'page_output', 'front_matter', 'scripts', 'unique_ids',
-           'own_words', 'raw_text', 'with_headings', 'cut_at_headings', 'laid_out', 'to_page', 'write_assets',
-           'quarto_error', 'pair_entries', 'open_from_disk', 'render', 'log', 'cut_external', 'page_facts', 'pages',
-           'page_file', 'page_title', 'page_links', 'project_file', 'begun', 'write_pages', 'of_others', 'check_site',
-           'held', 'replace_site', 'make_site']
+           'own_words', 'raw_text', 'with_headings', 'cut_at_headings', 'contents', 'laid_out', 'to_page',
+           'write_assets', 'quarto_error', 'pair_entries', 'open_from_disk', 'render', 'log', 'cut_external',
+           'page_facts', 'pages', 'page_file', 'page_title', 'page_links', 'project_file', 'begun', 'write_pages',
+           'of_others', 'check_site', 'held', 'replace_site', 'skip_links', 'make_site']
 
 # %% ../nbs/10j_website.ipynb #p003
 import copy, hashlib, html, json, os, re, shutil, subprocess, sys, textwrap
@@ -208,6 +208,15 @@ def cut_at_headings(
     if cell["cell_type"] != "markdown": return [cell]
     return [dict(cell, source=t) for t in re.split(r"(?m)^(?=#{2,3} )", "".join(cell["source"])) if t.strip()]
 
+# %% ../nbs/10j_website.ipynb #c59eacbc
+def contents(
+    cells:list, # of a page
+)->str: # HTML; empty where no heading has a name
+    "The list of contents that a telephone shows, where the margin has no room for one."
+    heads = [m for c in cells if c["cell_type"] == "markdown" and (m := HEADING.match(c["source"])) and m[1] == "##"]
+    items = "".join(f'<li><a href="#{m[3]}">{m[2]}</a></li>' for m in heads if m[3])
+    return f'<details class="bz-contents"><summary>On this page</summary><ul>{items}</ul></details>' * bool(items)
+
 def laid_out(
     cells:list, # of a page, without code
     fold:bool=False, # whether its smaller sections are folded
@@ -225,7 +234,8 @@ def laid_out(
         found.append(raw(f'<details class="bz-more" id="{name}"><summary>{html.escape(heading[2])}</summary>'))
         inside = True
         if rest := cell["source"][heading.end():].strip(): found.append(dict(cell, source=rest))
-    return found + [raw("</details>")] * inside
+    listed = contents(found)
+    return [raw(listed)] * bool(listed) + found + [raw("</details>")] * inside
 
 # %% ../nbs/10j_website.ipynb #c032
 def to_page(
@@ -478,10 +488,22 @@ def replace_site(
     for new in built.iterdir(): shutil.move(new, site/new.name)
     built.rmdir()
 
+# %% ../nbs/10j_website.ipynb #8c071c34
+def skip_links(
+    site:Path, # a built site
+):
+    "Whoever reads by keys comes to a page's text with one of them, and not through two menus."
+    for path in site.glob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        link = '<a class="bz-skip" href="#quarto-document-content">Skip to the content</a>'
+        if 'id="quarto-document-content"' in text and link not in text:
+            path.write_text(re.sub(r"(<body\b[^>]*>)", lambda m: m[1] + link, text, count=1), encoding="utf-8")
+
 def make_site(proc:Path, site:Path)->Path: # `index.html`
     "Pages, the renderer, nothing from elsewhere, and the site in its place."
     write_pages(proc)
     built = render(proc)
     for page, what in cut_external(built): log(f"  {page}: cut {what}")
+    skip_links(built)
     replace_site(built, site)
     return site/"index.html"

@@ -1,19 +1,21 @@
 "Pages of hostile text and of unlucky studies: nothing from outside is markup, nothing stops, and no number is none. More of both in `attack/pages.py`."
-import ast, json
+import ast, html, json, re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 
-import zoo
+import axe, zoo
 from attack import pages
-from bizzaroworld import audit, report, website
+from bizzaroworld import audit, pair_pages, report, website
 from bizzaroworld.network import Network
 from bizzaroworld.models import load
 from bizzaroworld.results import load_study, study_by_hand
 from bizzaroworld.schema import by_hand
 from bizzaroworld.study import about, study
 from bizzaroworld.audit import lacks_of, proven, reference_of
+from bizzaroworld.words import visible
 
 needs_browser = pytest.mark.skipif(pages.BROWSER is None, reason="no chromium or chrome on the PATH")
 
@@ -25,6 +27,7 @@ def hostile(tmp_path_factory):
     for name, layers in ((pages.FOLDER, 2), ("b|c", 3)): pages.tiny_study(root / "results", name, pages.battery(), layers=layers, **more)
     found = pages.run_pages(root / "results", root / "proc", skip=["b|c"])
     assert len(found) == len(pages.PAGES) and not [r for r in found.values() if isinstance(r, str)], [r for r in found.values() if isinstance(r, str)]
+    assert not report.run_pairs(root / "results", root / "proc/_executed")
     report.render_site(site=root / "site", proc=root / "proc")
     return root, found, [load_study(root / "results" / n) for n in (pages.FOLDER, "b|c")]
 
@@ -35,6 +38,66 @@ def test_hostile_text_is_read_letter_by_letter_and_none_of_it_runs(hostile, kind
     root, found, studies = hostile
     (model, stem, shown), = ((*page[1:], r) for page, r in found.items() if page[0] == kind)
     assert not pages.wrongs(root / "site" / f"{stem}.html", shown, pages.texts_of(kind, model, studies))
+
+
+@needs_browser
+def test_the_pages_of_pairs_show_hostile_text_as_it_is(hostile):
+    root, _, studies = hostile
+    files = pair_pages.Paired(pages.FOLDER, studies[0]).files
+    assert len(files) == len(studies[0].triage) and all((root / "site" / f"{f}.html").is_file() and (root / "site/pairs" / f"{f}.csv").is_file() for f in files.values())
+    rows = studies[0].triage.set_index("battery_idx")
+    for idx in [*files][:4] + [i for i in rows.index if abs(rows.total_swing[i]) < 1e-6]:
+        page = root / "site" / f"{files[idx]}.html"
+        texts = [rows[k][idx] for k in ("clean_prompt", "corrupt_target")]
+        seen = pages.Seen(pages.dom(page))
+        assert not seen.hacked and "could not be drawn" not in seen.text, page.name
+        for t in texts: assert "".join(visible(t).split()) in "".join(seen.text.split()), (page.name, t)
+
+
+@needs_browser
+@pytest.mark.skipif(axe.SOURCE is None, reason="axe-core-python is not installed")
+@pytest.mark.parametrize("kind", (*pages.PAGES, "pair", "method", "chapter"))
+def test_nothing_serious_stands_in_the_way_of_a_reader(hostile, kind):
+    "axe-core, everything unfolded, in the light and wide, and in the dark on a telephone."
+    root, found, studies = hostile
+    stems = {**{page[0]: page[2] for page in found}, "pair": next(iter(pair_pages.Paired(pages.FOLDER, studies[0]).files.values())), "method": "method", "chapter": "04_patching"}
+    for options in (dict(width=1280), dict(width=500, dark=True)):
+        wrong = axe.violations(root / "site" / f"{stems[kind]}.html", **options)
+        assert not [w for w in wrong if w["impact"] in ("serious", "critical")], (options, wrong)
+
+
+@needs_browser
+def test_axe_sees_what_is_wrong(tmp_path):
+    if axe.SOURCE is None: pytest.skip("axe-core-python is not installed")
+    (tmp_path / "a.html").write_text('<html lang="en"><body><main><img src="data:,"><p style="color:#aaa;background:#fff">pale</p></main></body></html>')
+    assert {"image-alt", "color-contrast"} <= {w["id"] for w in axe.violations(tmp_path / "a.html")}
+
+
+def test_what_can_be_taken_along_opens(hostile):
+    root, *_ = hostile
+    taken = sorted((root / "site/figures").iterdir())
+    assert len({p.suffix for p in taken}) == 4 and len(taken) > 60
+    for path in taken:
+        if path.suffix == ".csv": assert len(pd.read_csv(path)) == len(pd.read_parquet(path.with_suffix(".parquet"))) > 0
+        if path.suffix == ".svg": assert path.read_text(encoding="utf-8").startswith("<svg")
+        if path.suffix == ".png": assert path.read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(next((root / "site/pairs").glob("*.csv")))) > 50
+
+
+def test_every_link_and_anchor_resolves(hostile):
+    root, *_ = hostile
+    site, ids = root / "site", {}
+    def names(page):
+        if page not in ids: ids[page] = set(re.findall(r"""\sid=["']?([^"'\s>]+)""", page.read_text(encoding="utf-8")))
+        return ids[page]
+    for page in site.glob("*.html"):
+        for href in re.findall(r"""<a\b[^>]*\bhref="([^"]+)\"""", page.read_text(encoding="utf-8")):
+            file, _, at = html.unescape(href).partition("#")
+            if re.match(r"[a-z]+:|//", file): continue
+            to = site / unquote(file) if file else page
+            if to.name == "performance.html" or "-b-c~" in to.name: continue   # not made here
+            assert to.exists(), f"{page.name}: {href}"
+            if at and to.suffix == ".html": assert unquote(at) in names(to) or at in names(to), f"{page.name}: {href}"
 
 
 @needs_browser

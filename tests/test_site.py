@@ -44,7 +44,7 @@ def site(tmp_path_factory):
     nbformat.write(notebook("Index", charts.handover(table)), executed / "index.ipynb")
     nbformat.write(notebook("Study", charts.handover(table), charts.handover(table), charts.category_map(table), charts.damage_scatter(table, against="total_swing"),
         charts.attention_view(["<bos>", "▁France", "</script>"], [three], ["L1 H0"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
-    for name in ("compare", "battery", "performance"):
+    for name in ("compare", "battery", "performance", "claims", "explorer"):
         nbformat.write(notebook(name), executed / f"{name}.ipynb")
     odd = notebook("Study")
     odd.cells.append(nbformat.v4.new_markdown_cell("A zebra."))
