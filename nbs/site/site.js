@@ -51,7 +51,8 @@
 
   function draw(figure) {
     var view = figure.querySelector(".bz-view"), room = view.clientWidth, dark = window.bzDark && isDark() && !printing, state = room + (dark ? " dark" : "");
-    if (!room || figure.dataset.room === state) return;   // what is folded has no room, and is drawn when it is opened
+    // what is folded is drawn when it is opened
+    if (!room || figure.dataset.room === state || figure.parentElement.closest("details:not([open])")) return;
     figure.dataset.room = state;
     var spec = fit(JSON.parse(figure.querySelector("script").textContent), room);
     if (dark) spec = turned(spec);
