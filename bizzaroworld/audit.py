@@ -200,7 +200,11 @@ def what_was_run(
         ("answers", ANSWERS[run.get("answers", "first")]), ("alignment", ALIGN[run.get("align", "equal")]),
         ("rows of the table", f"{counts['rows']:,}"),
         ("noise floor", f"{floor:.1e} logits: the most that patching a run with its own activations moved"),
-        ("seed", str(run["seed"])), ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items()))]
+        ("seed", str(run["seed"])), ("seconds", f"{run.get('seconds', 0):,.0f}"),
+        ("commit", str(run.get("git_commit") or "not of a checkout")),
+        ("again",
+            f"bizzaroworld study --model {run['model']} --seed {run['seed']}" + " --quick" * bool(run.get("quick"))),
+        ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items()))]
     return finding(pd.DataFrame(facts, columns=["", "value"]), not_whole(study), reference_of(run), *lacks_of(run),
         proven(run.get("proof")), _still(study))
 

@@ -99,7 +99,10 @@ def in_plain_words(every):
 # %% ../nbs/10g_front.ipynb #27ac935e
 def _in_numbers(read):
     "Both directions, the median pair, and the heads, for one model."
-    at = lambda direction, which: layer_range(*[read.phase(direction, which)[end] for end in ("first", "last")])
+    def at(which):
+        both = [layer_range(*[read.phase(d, which)[end] for end in ("first", "last")])
+            for d in ("noising", "denoising")]
+        return f"{both[0]}, in both directions" if both[0] == both[1] else f"{both[0]} (noising) or {both[1]} (denoising)"
     rows = pick(read.per_pair, direction="noising")
     def usual(what):
         found = median_layer(rows, what)
@@ -108,8 +111,7 @@ def _in_numbers(read):
     held = with_ends(five["five_share"], five["five_share_low"], five["five_share_high"], ".0%")
     return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs; both answers are the model's first
         choice in {int(on_top(read.triage).sum())} of them). The entity carries at least nine
-        tenths of the answer in {at("noising", "storage")} (noising) or {at("denoising", "storage")} (denoising); the
-        final token carries it in {at("noising", "readout")} or {at("denoising", "readout")}. In the median pair the
+        tenths of the answer in {at("storage")}; the final token carries it in {at("readout")}. In the median pair the
         entity lets go at {usual("release")} and the answer arrives at {usual("arrival")} (noising, one half of the
         effect; 95 % intervals). At the final token {int(heads.passes.sum())} of {len(heads)} heads stand after
         correction; the strongest, {head_name(top.layer, top["head"])}, moves
@@ -160,15 +162,18 @@ def doors(
 ):
     "Three ways on."
     first = _page(of_study, every.folders[0]) if every.folders else "method.html"
-    way = (("See the evidence", first), ("Look up a pair", "battery.html"), ("Run it yourself", "#run-it-yourself"))
+    way = (("See the evidence", first), ("Look up a pair", "battery.html#the-pairs-and-their-audit"),
+        ("Run it yourself", "#run-it-yourself"))
     return finding(HTML('<p class="bz-doors">' + "".join(f'<a href="{to}">{word}</a>' for word, to in way) + "</p>"))
 
 # %% ../nbs/10g_front.ipynb #e6749cdd
 def example_pair(
     study, # a finished one
 )->int|None: # `battery_idx`
-    "The pair of the first picture: both answers are the first choice, and the stream was measured at every token."
-    rows = study.triage[on_top(study.triage)].sort_values("rank")
+    "The pair that the model is surest of, among those whose stream was measured at every token and reads easily."
+    rows = study.triage[on_top(study.triage)]
+    sure = rows.p_clean_target_on_clean * rows.p_corrupt_target_on_corrupt
+    rows = rows.loc[sure.sort_values(ascending=False, kind="stable").index]
     rows = rows.assign(far=rows.n_tokens - 1 - rows.entity_stop, wide=rows.entity_stop - rows.entity_start)
     for row in rows.query("wide == 1 and 2 <= far <= 5").itertuples():
         cells = pick(pair_cells(study, row.battery_idx), direction="noising", site="resid_pre")

@@ -121,5 +121,5 @@ def pair_rows(
 )->pd.DataFrame: # columns of `patches.parquet`
     "Every patch of one pair."
     rows = study.patches[study.patches.battery_idx == battery_idx][ROW_COLUMNS]
-    return rows.assign(**{c: rows[c].astype(float).map(lambda v: v if np.isnan(v) else float(f"{v:.6g}"))
+    return rows.assign(**{c: rows[c].astype(float).map(lambda v: v if np.isnan(v) else float(f"{v:.4g}"))
         for c in ("ld_patched", "effect", "probability", "kl_divergence")})

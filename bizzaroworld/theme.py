@@ -75,10 +75,12 @@ def titled(
     chart:alt.TopLevelMixin, # a chart without its title
     title:str, # what the reader should see
     caption:str, # what is drawn: number of pairs, direction, metric
+    says:str="", # what it shows, for whoever cannot see it; title and caption if not given
 )->alt.TopLevelMixin: # the same chart, dressed
     "A chart with its title, its caption and the look of the house."
     lines = textwrap.wrap(caption, 96)
-    return chart.properties(title=alt.TitleParams(title, subtitle=lines)).configure(**LOOK)
+    chart = chart.properties(title=alt.TitleParams(title, subtitle=lines))
+    return (chart.properties(description=f"{title}. {says}") if says else chart).configure(**LOOK)
 
 # %% ../nbs/10_theme.ipynb #d9bdcbc7
 # what each colour of the light look becomes
