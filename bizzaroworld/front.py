@@ -102,7 +102,8 @@ def _in_numbers(read):
     def at(which):
         both = [layer_range(*[read.phase(d, which)[end] for end in ("first", "last")])
             for d in ("noising", "denoising")]
-        return f"{both[0]}, in both directions" if both[0] == both[1] else f"{both[0]} (noising) or {both[1]} (denoising)"
+        if both[0] == both[1]: return f"{both[0]}, in both directions"
+        return f"{both[0]} (noising) or {both[1]} (denoising)"
     rows = pick(read.per_pair, direction="noising")
     def usual(what):
         found = median_layer(rows, what)
@@ -134,8 +135,8 @@ def in_one_sentence(every):
     n = int((rows.handover == at.block).sum())
     return finding(f"""**On the word that names it, up to layer {early["last"]} of {read.n_layers}. Then one attention
         block hands it to the last word, all at once.** In {read.called} block {at.block} does so in {n} of {len(rows)}
-        pairs; its attention moves **{attention}** of the answer, and one of its heads
-        ({head_name(*at.head)}) **{head}**.""", attention=found[HEADLINE[1]], head=found[HEADLINE[2]])
+        pairs; its attention moves **{attention}** of the answer, and one head,
+        {head_name(*at.head)}, **{head}** by itself.""", attention=found[HEADLINE[1]], head=found[HEADLINE[2]])
 
 def _page(of_study, folder): return of_study(folder)[0][0].replace(".ipynb", ".html")
 
