@@ -184,11 +184,12 @@ def test_a_report_of_four_pairs_on_the_twins(results, monkeypatch):
     assert {"index.html", "compare.html", "battery.html", "performance.html", *(f"{page}-{twin}.html" for page in ("study", "routes") for twin in TWINS)} <= set(pages)
     for twin in TWINS:
         where, how = pages[f"study-{twin}.html"], pages[f"routes-{twin}.html"]
-        assert "In plain words" in where and len(FIGURE.findall(where)) >= 15 and "controls" in where
+        assert "What was run, and how to run it again" in where and len(FIGURE.findall(where)) >= 15 and "controls" in where
+        assert len(list(site.glob(f"pair-{twin}-*.html"))) == 4
         assert len(FIGURE.findall(how)) >= 8
         # the weights are not where a report of this name would look for them: the pages are drawn from the study alone
         assert how.count('"AttentionHeads"') >= 2 and how.count('"ColoredTokens"') >= 2 and "Left out" not in how
-    for i in range(1, 28): assert f"<td>P{i}</td>" in pages["index.html"], f"P{i} has no verdict on the front page"
+    for i in range(1, 28): assert f'id="P{i}"' in pages["claims.html"], f"P{i} has no section of its own"
 
 
 def test_a_new_page_is_one_notebook(tmp_path, monkeypatch):
