@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['PNG_SCALE', 'FIGURE_KINDS', 'anchor', 'chart_rows', 'one_kind', 'figure_files', 'chart_figure', 'lines_for',
-           'PageFigures']
+           'PageFigures', 'draw_files']
 
 # %% ../nbs/10ib_figures.ipynb #6bd4e1c9
-import copy, html, json, re
+import copy, html, json, os, re, subprocess, sys, tempfile
 from importlib.util import find_spec
 from pathlib import Path
 import pandas as pd
@@ -117,10 +117,10 @@ class PageFigures:
         page:str="", # its file without the ending
         folder:Path|None=None, # where files of figures go; none are written if not given
         setup:str="", # the lines that all of them need before their own
-    ): self.page, self.folder, self.setup, self.seen = page, folder, setup, {}
+        later:list|None=None, # takes what `figure_files` is to be called with; called at once if not given
+    ): self.page, self.folder, self.setup, self.later, self.seen = page, folder, setup, later, {}
 
-    def __call__(self, spec, source=""):
-        "A figure; `source` are the lines that drew it."
+    def __call__(self, spec, source=""): # the lines that drew it
         name = anchor(_title(spec)[0])
         self.seen[name] = n = self.seen.get(name, 0) + 1
         name += f"-{n}" * (n > 1)
@@ -130,8 +130,34 @@ class PageFigures:
         "Files, lines and a link, below a figure."
         file = f"{self.page}-{name}"
         what = dict(csv="rows (CSV)", parquet="rows (parquet)", svg="picture (SVG)", png="picture (PNG)")
-        links = "".join(f'<a href="{self.folder.name}/{file}.{k}" download>{what[k]}</a>'
-            for k in figure_files(self.folder, file, spec))
+        kinds = self._files(file, spec)
+        links = "".join(f'<a href="{self.folder.name}/{file}.{k}" download>{what[k]}</a>' for k in kinds)
         lines = html.escape(lines_for(self.setup, source)).replace("\n", "&#10;")
         code = f'<details><summary>code</summary><pre tabindex="0"><code>{lines}</code></pre></details>' * bool(source)
-        return f'<div class="bz-take"><a href="#{name}">link</a>{links}{code}</div>' 
+        return f'<div class="bz-take"><a href="#{name}">link</a>{links}{code}</div>'
+
+    def _files(self, *job):
+        if self.later is None: return figure_files(self.folder, *job)
+        self.later.append((str(self.folder), *job))
+        return FIGURE_KINDS if len(chart_rows(job[1])) else FIGURE_KINDS[2:]
+
+# %% ../nbs/10ib_figures.ipynb #9e7bce04
+def draw_files(
+    later:list, # `(folder, name, spec)`, as `PageFigures` left them
+    *,
+    processes:int=0, # as many as there are cores if 0
+):
+    "The files of many figures, by several processes."
+    if not later: return
+    n = min(processes or os.cpu_count() or 1, len(later))
+    code = ("import json, sys; from bizzaroworld.figures import figure_files; "
+        "[figure_files(*job) for job in json.load(open(sys.argv[1], encoding='utf-8'))]")
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [Path(folder)/f"{k}.json" for k in range(n)]
+        for k, part in enumerate(parts): part.write_text(json.dumps(later[k::n]), encoding="utf-8")
+        running = [subprocess.Popen([sys.executable, "-c", code, str(p)], stderr=subprocess.PIPE, text=True,
+            errors="replace") for p in parts]
+        said = [r.communicate()[1] for r in running]
+    failed = [s for r, s in zip(running, said) if r.returncode]
+    why = (failed[0].strip().splitlines() or ["no reason"])[-1] if failed else ""
+    if failed: raise RuntimeError(f"a figure could not be drawn: {why}")

@@ -218,7 +218,7 @@ def _jobs(name, net, pairs, one_per_category, patches, blocks, seed):
             for some in blocks(one_per_category)], ignore_index=True),
         circuit=lambda: pd.concat([circuits(d) for d in DIRECTIONS], ignore_index=True),
         lens=lambda: each(lens.lens, name=name),
-        maps=lambda: token_maps(net, short, name=name))
+        maps=lambda: token_maps(net, [p for p in one_per_category if p in short], name=name))
 
 # %% ../nbs/06b_study.ipynb #c020
 def other_tables(

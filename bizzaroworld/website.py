@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 import yaml
 from .facts import InputError
-from .figures import PageFigures, anchor
+from .figures import PageFigures, anchor, draw_files
 from .files import LOCK, lock
 from .theme import DARK, WORDS
 from .words import in_script, letters, visible
@@ -448,11 +448,13 @@ def write_pages(
     sources = [(p, False) for p in [nbs/"tutorial.ipynb", *sorted(nbs.glob("[0-9]*.ipynb"))]]
     sources += [(p, True) for p in sorted(executed.glob("*.ipynb"))]
     shutil.rmtree(proc/"figures", ignore_errors=True)
+    later = []
     for path, prose in sources:
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        draw = PageFigures(path.stem, proc/"figures", begun(notebook)) if prose else None
+        draw = PageFigures(path.stem, proc/"figures", begun(notebook), later) if prose else None
         page = to_page(notebook, prose=prose, name=page_title(path, notebook) if prose else "", draw=draw)
         (proc/path.name).write_text(json.dumps(page, ensure_ascii=False, indent=1), encoding="utf-8")
+    draw_files(later)
 
 # %% ../nbs/10j_website.ipynb #c044
 MARK = ".bizzaroworld"   # an empty file that says who built a folder
