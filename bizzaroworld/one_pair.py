@@ -28,33 +28,38 @@ def entities(
 def address_part(
     text:str, # any
     most:int=24, # letters
+    *,
+    exact:bool=False, # whether two texts may never share a part
 )->str: # a to z, digits and hyphens
     "A text as a part of an address."
+    given = text
     text = unicodedata.normalize("NFKD", text.lower())
     text = "".join(c for c in text if not unicodedata.combining(c))
     found = re.sub(r"[^a-z0-9]+", "-", text).strip("-")
-    whole = len(found) <= most and all(c.isascii() for c in text)
-    return found if found and whole else f"{found[:most]}~{hashlib.sha256(text.encode()).hexdigest()[:6]}".lstrip("-")
+    whole = found == given if exact else all(c.isascii() for c in text)
+    if found and whole and len(found) <= most: return found
+    return f"{found[:most]}~{hashlib.sha256(given.encode('utf-8', 'surrogateescape')).hexdigest()[:6]}".lstrip("-")
 
+# %% ../nbs/09l_one_pair.ipynb #9679c4ab
 def pair_file(
     folder:str, # of the model's results
     row, # of the triage
 )->str: # without its ending
-    "Where the page of a pair is; two pairs of a study never share one that differ in prompts or targets."
+    "Where the page of a pair is, unless another pair of the same study has that name."
     names = [address_part(t) for t in entities(row.clean_prompt, row.corrupt_prompt)]
-    return "-".join(["pair", address_part(folder, 40), address_part(row.category), *names])
+    return "-".join(["pair", address_part(folder, 40, exact=True), address_part(row.category), *names])
 
 # %% ../nbs/09l_one_pair.ipynb #2b73de09
 def named_files(
     folder:str, # of the model's results
     rows:pd.DataFrame, # of a triage
 )->dict: # by `battery_idx`, the page's file without its ending
-    "A name for each pair; of two that would share one, the later has its row's number."
+    "A name for each pair; of two that would share one, the later row of the battery has its number."
     found = {}
-    for idx, row in rows.iterrows():
+    for idx, row in rows.sort_index().iterrows():   # not by rank, which another run may change
         name = pair_file(folder, row)
         found[idx] = name if name not in found.values() else f"{name}-{idx}"
-    return found
+    return {idx: found[idx] for idx in rows.index}
 
 # %% ../nbs/09l_one_pair.ipynb #99717847
 def pair_cells(

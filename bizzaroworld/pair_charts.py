@@ -34,7 +34,7 @@ def newcomer_map(
     battery_idx:int, # which pair
 )->alt.TopLevelMixin:
     "One prompt: tokens across, layers up, dark where the answer can be changed."
-    row, names = study.triage.set_index("battery_idx").loc[battery_idx], None
+    row = study.triage.set_index("battery_idx").loc[battery_idx]
     names = token_names(row)
     cells = pick(pair_cells(study, battery_idx), direction="noising", site="resid_pre").dropna(subset="effect")
     data = pd.DataFrame(dict(token=[names[i] for i in cells.token_index], layer=cells.layer,
@@ -54,7 +54,7 @@ def newcomer_map(
         "Where the answer can be changed: on the entity, then on the last word",
         f"{study.run['model']} answers “{answer}”. Each cell replaces one token's state by that of “{other}” and shows "
         f"how far the answer turns to “{instead}”. Tokens before the entity are the same in both prompts, so nothing "
-        "can turn there.")
+        "can turn there.", " ".join(data.loc[data[data.effect >= .5].groupby("token").layer.idxmax(), "said"]))
 
 # %% ../nbs/10fa_pair_charts.ipynb #038c6057
 SITE_WORDS = dict(resid_pre="the stream", attn_out="attention's output", mlp_out="the MLP's output")

@@ -184,7 +184,7 @@ def write_pair_pages(
             (folder/f"{name}.md").write_text(pair_page(one, idx, others), encoding="utf-8")
             entries.append(search_entry(one, idx, f"{name}.html"))
             pair_rows(one.study, idx).to_csv(folder/"pairs"/f"{name}.csv", index=False)
-        index = folder/"pairs"/f"index-{address_part(one.folder, 40)}.json"
+        index = folder/"pairs"/f"index-{address_part(one.folder, 40, exact=True)}.json"
         index.write_text(json.dumps(entries), encoding="utf-8")
     return sum(len(one.files) for one in every if only in ("", one.folder))
 
