@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['STEP_WORDS', 'READ_ON', 'Finished', 'all_finished', 'gathered', 'nothing_to_show', 'in_plain_words', 'in_numbers',
            'in_one_sentence', 'model_cards', 'doors', 'example_pair', 'first_picture', 'steps', 'three_bars',
-           'on_other_facts', 'claims_that_hold', 'what_did_not_hold', 'read_on']
+           'on_other_facts', 'what_did_not_hold', 'read_on']
 
 # %% ../nbs/10g_front.ipynb #6b67a5db
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ from .findings import Reading, median_layer, mean_over_pairs
 from .results import finished, load_study
 from .schema import pick
 from .selection import on_top
-from .words import ends, finding, head_name, layer_range, letters, listed, percent, verdict_badge, with_ends
+from .words import ends, finding, head_name, layer_range, letters, listed, percent, with_ends
 
 # %% ../nbs/10g_front.ipynb #ae392dbb
 @dataclass(frozen=True)
@@ -233,34 +233,6 @@ def on_other_facts(
         for read, folder in zip(every.readings, every.folders)]
     return finding(*[p for some in parts for p in some])
 
-# %% ../nbs/10g_front.ipynb #b3f05cc2
-def _verdicts_table(judged, names):
-    "A row for each claim, a column for each model, as HTML."
-    wide = judged.pivot(index="id", columns="model", values="verdict")
-    first = judged.drop_duplicates("id").set_index("id")
-    order = sorted(first.index, key=lambda i: int(i[1:]))
-    row = lambda i: f"<tr><td>{i}</td><td>{first.claim[i]}</td>" + "".join(f"<td>{verdict_badge(wide.loc[i, n])}</td>"
-        for n in names) + "</tr>"
-    head = "<tr><th></th><th>published claim or number</th>" + "".join(f"<th>{letters(n)}</th>"
-        for n in names) + "</tr>"
-    return f"<table><thead>{head}</thead><tbody>{''.join(map(row, order))}</tbody></table>"
-
-def claims_that_hold(every):
-    "How many claims got which verdict on each model, and the table."
-    from IPython.display import HTML
-    if not every.readings: return finding()
-    judged = verdicts(every.studies)
-    of = {n: judged[judged.model == n].verdict for n in every.names}
-    said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {verdicts_counted(v)}."
-        for n, v in of.items())
-    two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make
-        a trend ([Models side by side](compare.ipynb)).""" if len(of) == 2 else ""
-    return finding(f"""Each claim of the public study is judged by a rule (chapters [Claims](09_claims.ipynb) and
-        [Article](09g_article.ipynb)); since when it stands as it is, its source, the numbers and the reasons are on
-        each model's page. {said}""",
-        two, HTML(_verdicts_table(judged, every.names)),
-        claims=len(judged))
-
 # %% ../nbs/10g_front.ipynb #661f79d7
 def what_did_not_hold(every):
     "The claims that do not hold, the worst first; each opens its own section."
@@ -268,7 +240,10 @@ def what_did_not_hold(every):
     judged = verdicts(every.studies)
     said = " ".join(f"On {letters(n)}, of {len(v)} claims and numbers, {verdicts_counted(v)}."
         for n in every.names for v in [judged[judged.model == n].verdict])
-    return finding(said, not_held(judged), "Each opens its rule, its numbers and its control; all of them are under "
+    two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make
+        a trend ([Models side by side](compare.ipynb)).""" if len(every.names) == 2 else ""
+    return finding(said, not_held(judged), two,
+        "Each opens its rule, its numbers and its control; all of them are under "
         "[Claims](claims.ipynb).", claims=len(judged))
 
 # %% ../nbs/10g_front.ipynb #4c405056

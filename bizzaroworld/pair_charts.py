@@ -7,7 +7,6 @@ __all__ = ['SITE_WORDS', 'token_names', 'newcomer_map', 'pair_maps', 'pair_heads
 
 # %% ../nbs/10fa_pair_charts.ipynb #a09cdaa1
 import altair as alt
-import numpy as np
 import pandas as pd
 from .charts import show_token
 from .evidence_charts import in_panels, map_panels

@@ -21,8 +21,8 @@ from .results import Study, finished, load_study
 from .selection import on_top
 from .theme import spec_only
 from .tokens import encode, token_texts
-from .website import lines, page_file, raw_block, scripts
-from .words import html_table, letters, number, percent
+from .website import page_file, raw_block, scripts
+from .words import html_table, letters, number
 
 # %% ../nbs/10ja_pair_pages.ipynb #d16ed6f4
 @dataclass(frozen=True)

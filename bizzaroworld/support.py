@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['phases_shown', 'threshold_matters', 'choices_matter', 'directions_differ', 'windows', 'mapped_pairs',
            'one_head_or_many', 'picked_again', 'categories_of_head', 'serves_every_kind', 'both_definitions',
-           'beside_published', 'claims_table', 'claims_beside', 'less_controls', 'limits']
+           'beside_published', 'measured_here', 'claims_table', 'claims_beside', 'less_controls', 'limits']
 
 # %% ../nbs/09b_support.ipynb #0633e722
 import json
@@ -199,11 +199,13 @@ def beside_published(read):
         alike=bool(alike))
 
 # %% ../nbs/09b_support.ipynb #28178155
+def measured_here(r):
+    "Our number of a claim, with its interval where it has one."
+    if pd.isna(r.ours): return ""
+    return number(r.ours, ".3g") if pd.isna(r.low) else with_ends(r.ours, r.low, r.high, ".3g")
+
 def claims_table(judged):
     "Claims with what was published, what is measured, verdict and control, as HTML."
-    def measured(r):
-        if pd.isna(r.ours): return ""
-        return number(r.ours, ".3g") if pd.isna(r.low) else with_ends(r.ours, r.low, r.high, ".3g")
     cell = lambda *lines: "<td>" + "<br>".join(filter(None, lines)) + "</td>"
     since = rules().set_index("id")
     def rule(i):
@@ -211,11 +213,12 @@ def claims_table(judged):
         return f"<details><summary>Rule{when}</summary>{letters(since.rule[i])}</details>"
     row = lambda r: (f'<tr id="{r.id}"><td>{r.id}</td>' + cell(f"<b>{letters(r.claim)}</b>", letters(r.published),
         f"<i>Source</i>: {source_links(r.id)}")
-        + cell(letters(r.measure), f"<b>{measured(r)}</b>") + cell(verdict_badge(r.verdict), letters(r.cause))
+        + cell(letters(r.measure), f"<b>{measured_here(r)}</b>") + cell(verdict_badge(r.verdict), letters(r.cause))
         + f'</tr><tr><td></td><td colspan="3"><i>Control</i>: {letters(r.control)} {rule(r.id)}</td></tr>')
     head = "<tr><th></th><th>published</th><th>measured here</th><th>verdict</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{''.join(map(row, judged.itertuples()))}</tbody></table>"
 
+# %% ../nbs/09b_support.ipynb #648885e2
 def claims_beside(read):
     "Every published claim about single models beside this one."
     from IPython.display import HTML
