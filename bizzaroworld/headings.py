@@ -27,7 +27,7 @@ def heading(
 def knows(read):
     "In how many pairs both answers are the first choice."
     n, of = int(on_top(read.triage).sum()), len(read.triage)
-    return heading(f"The model knows the facts: both answers are its first choice in {n} of {of} pairs", "known")
+    return heading(f"Both answers are the model's first choice in {n} of {of} pairs", "known")
 
 def where(read):
     "The layers up to which the entity carries the answer, and from which the last word does."
