@@ -13,6 +13,7 @@ from .engine import patch_all
 from .metrics import effect
 from .network import Network
 from .models import hook_name, run_final
+from .parallel import few_alone, on_each_core
 from .battery import seen_from
 from .patching import Patch, hooks_of, moved, runs as runs_of
 from .routing import pair_runs
@@ -70,9 +71,10 @@ def strongest_patch(
 def _ranked(net, normed, tokenizer, block=30):
     "The likeliest tokens of some runs, from what the unembedding reads; the vocabulary is read once for many runs."
     found = []
-    for start in range(0, len(normed), block):
-        chances = torch.softmax(net.logits(normed[start:start + block]), -1)
-        tops = chances.topk(min(TOP_WORDS, chances.shape[1]))   # a vocabulary may be smaller
+    def likeliest(some):
+        chances = torch.softmax(net.logits(some), -1)
+        return chances.topk(min(TOP_WORDS, chances.shape[1]))   # a vocabulary may be smaller
+    for tops in on_each_core(likeliest, normed.split(block), normed.device):
         found += [(ids, token_texts(tokenizer, ids), chance) for ids, chance in zip(tops.indices.tolist(),
             tops.values.tolist())]
     return found
@@ -88,15 +90,19 @@ def patched_final(
     found = [None] * len(patched)
     for lengths, group in groupby(sorted(range(len(patched)), key=shape), key=shape):
         rows, held = list(group), {}
+        def passed(side, hooks):   # a pass of few prompts
+            prompts = [getattr(patched[i][0], f"{side}_tokens") for i in rows]
+            return few_alone(lambda: run_final(model, prompts, hooks), sum(map(len, prompts)),
+                next(model.original_model.parameters()).device)
         keep = lambda key: lambda x, hook: held.__setitem__(key, x.clone())
         hooks = [(hook_name(*key), keep(key)) for key in {(patched[i][1].site, patched[i][1].layer) for i in rows}]
-        run_final(model, [patched[i][0].corrupt_tokens for i in rows], hooks)
+        passed("corrupt", hooks)
         hooks = []
         for k, i in enumerate(rows):
             pair, patch = patched[i]
             own = moved({(patch.site, patch.layer): held[patch.site, patch.layer][k]}, lengths[0] - lengths[1])
             hooks += hooks_of(model, seen_from(pair, "noising"), patch, own, rows=k)
-        for i, final in zip(rows, run_final(model, [patched[i][0].clean_tokens for i in rows], hooks)): found[i] = final
+        for i, final in zip(rows, passed("clean", hooks)): found[i] = final
     return torch.stack(found) if found else torch.empty(0, model.cfg.d_model)
 
 # %% ../nbs/05j_closely.ipynb #afcd2865

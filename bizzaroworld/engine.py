@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'PLANNED', 'State', 'state_of', 'Plan', 'plan', 'changed', 'enter', 'Edits', 'advance', 'Climb', 'climb',
-           'sweep', 'Patched', 'other_run', 'read_difference', 'refuse_missing', 'in_blocks', 'joined', 'patch_all',
-           'all_metrics', 'whole_answers', 'own_log_probability']
+           'shares_of', 'sweep', 'Patched', 'other_run', 'read_difference', 'refuse_missing', 'in_blocks', 'joined',
+           'patch_all', 'all_metrics', 'whole_answers', 'own_log_probability']
 
 # %% ../nbs/05_engine.ipynb #e002
 import threading
@@ -251,16 +251,25 @@ def climb(runs, plan, budget, progress=None):
     return final
 
 # %% ../nbs/05_engine.ipynb #e030c
+def shares_of(
+    tokens:int, # of all rows
+    budget:int, # tokens that go through a layer at once
+)->int:
+    "In how many shares rows go up; by their number alone, so that the same rows keep the same company on any machine."
+    return 2 * min(8, max(1, tokens // (64 * budget))) if tokens > budget else 1
+
 def sweep(runs, plan, budget, progress=None):
     "The residual stream `[row, d_model]` after the last layer, at the final token of each planned row."
     net = runs.net
-    shares = torch.get_num_threads() if net.device.type == "cpu" and plan.n.sum() > budget else 1
+    shares = shares_of(int(plan.n.sum()), budget) if net.device.type == "cpu" else 1
     final = torch.empty(len(plan), net.d_model, dtype=net.dtype, device=net.device)
-    stopped = threading.Event()
+    stopped, ticks, turn = threading.Event(), [0.0] * shares, threading.Lock()
     def share(i):
         def tick(done):
             if stopped.is_set(): raise KeyboardInterrupt
-            if progress and i == 0: progress(done)
+            ticks[i] = done
+            if progress:
+                with turn: progress(sum(ticks) / shares)
         final[i::shares] = climb(runs, plan[i::shares], budget, tick)   # every so many rows: equal work
     on_each_core(share, range(shares), net.device, stopped=stopped)
     return final

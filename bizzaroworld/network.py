@@ -15,6 +15,7 @@ from jaxtyping import Float
 from fastcore.basics import patch
 from .facts import InputError
 from .families import Keys, Prepared, hidden_of, tapped
+from .parallel import few_alone
 from .patching import wider
 
 # %% ../nbs/04c_network.ipynb #e010
@@ -77,7 +78,7 @@ def rows_at_once(self:Network, tokens, length, budget):
 def final_normed(self:Network, tokens):
     "What the unembedding reads `[run, d_model]` at each run's own last token; nothing else is kept."
     ids, lengths = padded(tokens)
-    x = self.prepared(ids.to(self.device))
+    x = few_alone(lambda: self.prepared(ids.to(self.device)), ids.numel(), self.device)
     return x[torch.arange(len(ids), device=x.device), lengths.to(x.device) - 1]
 
 # %% ../nbs/04c_network.ipynb #e012
@@ -217,7 +218,9 @@ def _fill(self:Runs, ids, part):
     def give(level, keys, values):
         for name, x in (("k", keys), ("v", values)): self._keep(name, level, part, x.transpose(1, 2))
         return keys, values
-    with tapped(tap): net.prepared(ids[part].to(net.device), give)
+    def through():
+        with tapped(tap): net.prepared(ids[part].to(net.device), give)
+    few_alone(through, len(part) * self.length, net.device)
 
 # %% ../nbs/04c_network.ipynb #22939797
 @patch
