@@ -316,7 +316,8 @@ def _check_sums(probes, tolerance):
     for p in probes:
         for layer in p.levels:
             for parts, whole in _sums(p, layer):
-                off = apart(sum(p.own[s, layer] for s in parts), p.own[whole, layer])
+                goal = p.own[whole, layer]
+                off = apart(sum(p.own[s, layer].to(goal.device) for s in parts), goal)
                 if not off <= worst: worst, where = off, f"{' + '.join(parts)} is not {whole} at layer {layer}"
     return worst, tolerance, where
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from .facts import InputError
 from .families import hidden_of, hooked, layers_of
 from .hub import hub_folder, locate
+from .placement import home_of
 from .tokens import differing_span, encode, is_unknown, read_pretrained
 from bizzaroworld.weights import (ModelSpec, PACKAGES, SUMS, checksum, fingerprint, gguf_file, known_model, shown,
     weight_files)
@@ -194,7 +195,7 @@ def _said(model, ids):
     states = []
     def keep(m, args, kwargs): states.append(hidden_of(args, kwargs)[0].cpu().clone())
     with hooked([layer.register_forward_pre_hook(keep, with_kwargs=True) for layer in layers_of(model)[1]]):
-        logits = model(torch.tensor([ids], device=model.device)).logits[0].cpu()
+        logits = model(torch.tensor([ids], device=home_of(model))).logits[0].cpu()
     return logits, torch.stack(states)
 
 @torch.inference_mode()
