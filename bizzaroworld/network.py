@@ -15,6 +15,7 @@ from jaxtyping import Float
 from fastcore.basics import patch
 from .facts import InputError
 from .families import Keys, Prepared, hidden_of, tapped
+from .memory import limits_of
 from .patching import wider
 from .placement import moved_to
 
@@ -51,12 +52,8 @@ class Network(Readout):
         # tokens go in and logits come out at home; each layer has a device of its own, mostly the same
         self.dtype, self.device, self.devices = self.unembed.weight.dtype, self.prepared.home, self.prepared.devices
         self.doors = [*self.devices, self.device]   # where the stream is before each layer, and after the last
-        # a core works best on what its cache holds; a GPU has thousands of cores to feed
-        here = self.device.type == "cpu"
-        # tokens that go through a layer at once, vocabulary rows that are read at once
-        self.budget, self.words = (512, 1024) if here else (8192, 32768)
-        # bytes of unpatched runs that are kept, and of their keys and values that are copied, at once
-        self.memory, self.past = (1_500_000_000, 100_000_000) if here else (6_000_000_000, 2_000_000_000)
+        limits = limits_of(self.device.type)
+        self.budget, self.words, self.memory, self.past = limits.budget, limits.words, limits.memory, limits.past
         with torch.inference_mode(): small = Runs(self, [[0, 0]])
         # numbers that are kept of a token
         self.width = sum(t.numel() // 2 for name in STORES for t in getattr(small, name) if t is not None)

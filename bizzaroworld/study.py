@@ -20,7 +20,8 @@ from .schema import CONTROLS, EVERY_PAIR, EXPERIMENTS, NOTES, experiment_of, nam
 from .facts import InputError, brief
 from .battery import How
 from .files import clear_temporary, lock, read_table, sha256, table_bytes, write_table, write_whole
-from .machine import forget_peak, git_commit, peak_memory, versions
+from .machine import VERSIONS, forget_peak, git_commit, peak_memory, versions
+from .plain import PACKERS
 from .tokens import token_texts
 from .selection import select
 from .engine import in_blocks
@@ -64,7 +65,7 @@ def settings_of(model, battery_table, source, selection, seed, quick, experiment
     content = Path(source).read_bytes() if Path(source).is_file() else battery_table.to_csv(index=False).encode()
     weight = next(model.original_model.parameters())
     return dict(model=model.study_name, revision=str(model.revision), dtype=str(weight.dtype).removeprefix("torch."),
-        device=weight.device.type,
+        bits=getattr(model, "bits", None), device=model.unembed.original_component.weight.device.type,
                 bos=bool(model.tokenizer.wants_bos), chat=bool(getattr(model.tokenizer, "chat", False)),
                 battery_sha256=hashlib.sha256(content).hexdigest(), drawn=count, align=how.align, answers=how.answers,
                 selection=selection, seed=seed, quick=quick,
@@ -88,7 +89,8 @@ def about(model, net):
     "What `run.json` says of the model and of what it was run with."
     # Gemma 3 of the larger sizes also sees
     config = model.original_model.config; config = getattr(config, "text_config", config)
-    return dict(versions=versions(), git_commit=git_commit(),
+    packer = (PACKERS[model.bits],) if getattr(model, "bits", None) else ()
+    return dict(versions=versions(VERSIONS + packer), git_commit=git_commit(), devices=sorted({*map(str, net.doors)}),
                 model_type=config.model_type, sliding_window=_first(config, WINDOWS), experts=_first(config, EXPERTS),
                 n_layers=len(net.layers), n_heads=net.heads, kv_heads=list(net.kv_heads), sites=list(net.anatomy.sites),
                 parallel=net.anatomy.parallel, additive=net.anatomy.additive,
@@ -261,8 +263,8 @@ def check_replaced(out, settings, source):
     if not (out/"run.json").is_file(): return
     asked = {"battery": source, **settings}
     # older studies had no choice
-    there = {"bos": asked["bos"], "chat": False, **vars(How()), "drawn": None, **read_run(out, old=True)}
-    same = "model", "battery", "selection", "seed", "dtype", "bos", "chat", "align", "answers", "drawn"
+    there = {"bos": asked["bos"], "chat": False, **vars(How()), "drawn": None, "bits": None, **read_run(out, old=True)}
+    same = "model", "battery", "selection", "seed", "dtype", "bits", "bos", "chat", "align", "answers", "drawn"
     differs = [k for k in same if there.get(k) != asked[k]]
     if asked["quick"] and not there.get("quick"): differs.append("quick")
     if [e for e in there["experiments"] if e not in asked["experiments"]]: differs.append("experiments")

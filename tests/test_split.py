@@ -63,8 +63,9 @@ def test_a_split_study_has_the_same_numbers(kind, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_layers_that_wait_elsewhere_give_the_same_numbers(kind, tmp_path):
+def test_layers_that_wait_elsewhere_give_the_same_numbers(kind, tmp_path, monkeypatch):
     "Weights on disk, fetched by accelerate for each call: what looks into a layer finds them, gradients too."
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)   # as on a GPU, where one thread asks: two would take them from each other
     pairs, model = some_pairs(), model_of(kind)
     wanted = all_numbers(network(model), pairs)
     where, layers = layers_of(model)
