@@ -6,7 +6,7 @@
 __all__ = ['PATIENCE', 'COMMANDS', 'main', 'typed']
 
 # %% ../nbs/12_cli.ipynb #c002
-import argparse, gc, json, os, sys
+import argparse, gc, json, logging, os, sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from .options import _clean, _flush, _line, _note, _put, _streams, _Unread, parser, progress_line
@@ -372,6 +372,8 @@ def _quiet():
     for name, value in dict(HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false",
             TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
         os.environ.setdefault(name, value)
+    # what packs matrices tells of parts that are not for this machine
+    for name in ("torchao", "bitsandbytes", "torch.utils._pytree"): logging.getLogger(name).setLevel(logging.ERROR)
 
 def main(
     argv:list[str]|None=None, # words; those of the process if not given
