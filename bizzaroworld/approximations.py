@@ -28,7 +28,7 @@ class Graph:
         hooks = [(hook_name(s, l), self.keeper(s, l, start)) for s, l in sites]
         # no row is left for the vocabulary
         hooks.append(("ln_final.hook_out", lambda x, hook: (self.kept.update(normed=x[:, -1]), x[:0])[1]))
-        device = next(model.original_model.parameters()).device
+        device = model.unembed.original_component.weight.device
         with torch.enable_grad():
             model.run_with_hooks(torch.tensor(rows, device=device), fwd_hooks=hooks)
             logits = readout(model, self.kept.pop("normed"), torch.tensor(ids, device=device))
@@ -81,7 +81,7 @@ def _averaged(model, rows, ids, own, other, steps):
 
 def _moves(grads, own, other):
     "Approximate change of LD `[prompt, token]`, or `[prompt, token, head]`, at every site."
-    return {at: (g * (other[at] - own[at])).sum(-1) for at, g in grads.items()}
+    return {at: (g * (other[at] - own[at])).sum(-1).cpu() for at, g in grads.items()}
 
 # %% ../nbs/05h_approximations.ipynb #8cb04989
 def approximated(
@@ -103,7 +103,7 @@ def approximated(
         if "atp_star" in methods:
             parts = [_moves(graph.gradients(l), own, other) for l in layers]
             found["atp_star"] = {at: sum(p[at].abs() for p in parts) / max(len(layers) - 1, 1) for at in parts[0]}
-    return graph.ld.detach(), found
+    return graph.ld.detach().cpu(), found
 
 # %% ../nbs/05h_approximations.ipynb #3f28ac1c
 def _placed(moved, pair, whole):

@@ -16,6 +16,7 @@ from .results import load_study, prompt_form, prompt_options, read_run
 from .schema import ALIGN, ANSWERS, RESIDUAL, pick
 from .selection import SELECTIONS
 from .hub import folder_name
+from .weights import base_model, computed_in
 from .words import count_of, finding, letters, listed, number
 
 # %% ../nbs/09c_audit.ipynb #p011
@@ -191,7 +192,7 @@ def what_was_run(
     run, counts = study.run, study.run["counts"]
     facts = [("model", run["model"]), ("revision", run["revision"]),
         ("layers × heads", f"{run['n_layers']} × {run['n_heads']}"),
-        ("number format, device", f"{run['dtype']} on {run['device']}"),
+        ("number format, device", computed_in(run)),
         ("battery", f"{run['battery']} (SHA-256 {run['battery_sha256'][:12]}…)"),
         ("pairs with controls", str(counts.get("pairs_beside", 0))),
         ("pairs given / valid / patched", " / ".join(str(counts[k])
@@ -203,7 +204,8 @@ def what_was_run(
         ("seed", str(run["seed"])), ("seconds", f"{run.get('seconds', 0):,.0f}"),
         ("commit", str(run.get("git_commit") or "not of a checkout")),
         ("again",
-            f"bizzaroworld study --model {run['model']} --seed {run['seed']}" + " --quick" * bool(run.get("quick"))),
+            f"bizzaroworld study --model {base_model(run)} --seed {run['seed']}" + f" --bits {run.get('bits')}" *
+                bool(run.get("bits")) + " --quick" * bool(run.get("quick"))),
         ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items()))]
     return finding(pd.DataFrame(facts, columns=["", "value"]), not_whole(study), reference_of(run), *lacks_of(run),
         proven(run.get("proof")), _still(study))

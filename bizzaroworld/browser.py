@@ -23,7 +23,7 @@ from .tokens import encode, load_tokenizer, token_texts
 from .results import Study, finished, load_study, prompt_options
 from .schema import DIRECTIONS, DROPPED, empty_table, pick
 from .selection import KEY, KNOWN_RANK, RULES, SUBJECT_USES, choose, is_known, on_top, pool, worse_rank
-from .weights import quiet
+from .weights import base_model, quiet
 from .words import count_of, finding, html_table, letters, listed, number, percent
 
 # %% ../nbs/10i_browser.ipynb #773afe12
@@ -35,7 +35,7 @@ def tokenizer_of(
 ): # a tokenizer, or None where it is not at hand; no network is asked
     "The tokenizer of a study's model, with its prompts encoded as they were there."
     try:
-        with quiet(offline=True): return load_tokenizer(run["model"], **prompt_options(run))
+        with quiet(offline=True): return load_tokenizer(base_model(run), **prompt_options(run))
     except (InputError, OSError): return None
 
 # %% ../nbs/10i_browser.ipynb #6a4d1c74

@@ -74,7 +74,8 @@ def through_layers(
     z, mlp = rows.of(other.z[level]), rows.of(other.mlp[level])
     def tap(site, l, value):
         return mix(value, z, keep[:, :-1, None]) if site == "z" else mix(value, mlp, keep[:, -1:])
-    def whole(pair, l): return tuple(rows.with_own(store[l], mine) for store, mine in zip((own.k, own.v), pair))
+    def whole(pair, l): return tuple(rows.with_own(store[l], mine.to(x.device))
+        for store, mine in zip((own.k, own.v), pair))
     def give(*pair):
         carried[level] = pair
         return whole(pair, level)
@@ -96,17 +97,18 @@ LONG = 128   # tokens of a row whose layers are not kept for the way back
 def masked_rows(own, other, pair, start, tokens, mask):
     "The residual stream `[row, d_model]` at the final token, of rows that compute equally many tokens."
     rows = Rows(own, pair, start, tokens)
-    net, x, carried = rows.net, rows.of(own.pre[0]), {}
+    net, x, carried = rows.net, rows.on(0).of(own.pre[0]), {}
     width, simple = mask.shape[1] // len(net.layers), net.anatomy.additive and not mask.requires_grad
     long = tokens > LONG and not any(b.shares is not None for b in net.blocks)
     for level in range(len(net.layers)):
-        keep = mask[:, level * width:(level + 1) * width]
+        rows = rows.on(level)
+        x, keep = x.to(rows.device), mask[:, level * width:(level + 1) * width].to(rows.device)
         some = keep.ne(0).any(1).cpu() if simple else None
         if mask.requires_grad and long:
             x = checkpoint(through_layers, rows, x, keep, other, level, carried, use_reentrant=False)
         elif some is None or some.all(): x = through_layers(rows, x, keep, other, level, carried)
         else: x = partly(rows, x, keep, other, level, some)
-    return x[:, -1]
+    return x[:, -1].to(net.device)
 
 def partly(rows, x, keep, other, level, some):
     "A layer of which some rows keep something, and the others nothing."

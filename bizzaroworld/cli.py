@@ -6,7 +6,7 @@
 __all__ = ['PATIENCE', 'COMMANDS', 'main', 'typed']
 
 # %% ../nbs/12_cli.ipynb #c002
-import argparse, gc, json, os, sys
+import argparse, gc, json, logging, os, sys
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from .options import _clean, _flush, _line, _note, _put, _streams, _Unread, parser, progress_line
@@ -37,6 +37,10 @@ def _prompts(args):
     "How prompts are encoded, as `load` and `load_tokenizer` take it."
     return dict(bos=args.bos, chat=args.chat)
 
+def _weights(args):
+    "Where and in which numbers a model is loaded, as `load` takes it."
+    return dict(device=args.device, dtype=args.dtype, bits=args.bits)
+
 def _how(args):
     "How a battery is read."
     from bizzaroworld.battery import How
@@ -55,7 +59,7 @@ def _aligned(args, table):
         return table, align(table, tokenizer, _how(args)), None
     from bizzaroworld.network import Network
     from bizzaroworld.knowledge import choose_battery
-    model = load(args.model, device=args.device, dtype=args.dtype, **_prompts(args))
+    model = load(args.model, **_weights(args), **_prompts(args))
     chosen = choose_battery(model, Network(model), table, source=args.battery or "default", how=_how(args),
         count=args.pairs, seed=args.seed)
     return chosen.table, chosen.battery, chosen.steps
@@ -140,8 +144,9 @@ def _out(args, name, source):
     "Where a study goes."
     from bizzaroworld.hub import folder_name
     from bizzaroworld.selection import RULES
+    from bizzaroworld.weights import packed_name
     named = source if source in ("shared", *RULES) and source != "default" else ""
-    return Path(args.out or Path(args.results)/named/folder_name(name))
+    return Path(args.out or Path(args.results)/named/packed_name(folder_name(name), args.bits))
 
 def _check_experiments(args):
     "Refuse an experiment that there is not."
@@ -186,8 +191,8 @@ class _Studies:
             self.name = self.model = None
             gc.collect()   # one is freed before the next is loaded; modules refer to each other in circles
             before = self.tokenizers.get(name)
-            self.model = load(name, device=self.args.device, dtype=self.args.dtype, self_test=before is None,
-                tokenizer=before, **_prompts(self.args))
+            self.model = load(name, self_test=before is None, tokenizer=before, pairs=self.args.pairs or 60,
+                **_weights(self.args), **_prompts(self.args))
             self.name, self.tokenizers[name] = name, self.model.tokenizer
         return self.model
 
@@ -347,7 +352,7 @@ def _look(args):
     model_folder(args.model, weights=False)   # a hub is asked before the heavy libraries are loaded
     from bizzaroworld.look import look
     from bizzaroworld.models import load
-    model = load(args.model, device=args.device, dtype=args.dtype, **_prompts(args))
+    model = load(args.model, **_weights(args), **_prompts(args))
     study = look(model, args.clean, args.corrupt, args.targets or None, out=args.out, how=How(align=args.align))
     row = study.triage.iloc[0]
     found = dict(model=args.model, file=args.out, clean_target=row.clean_target, corrupt_target=row.corrupt_target,
@@ -367,6 +372,8 @@ def _quiet():
     for name, value in dict(HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false",
             TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
         os.environ.setdefault(name, value)
+    # what packs matrices tells of parts that are not for this machine
+    for name in ("torchao", "bitsandbytes", "torch.utils._pytree"): logging.getLogger(name).setLevel(logging.ERROR)
 
 def main(
     argv:list[str]|None=None, # words; those of the process if not given

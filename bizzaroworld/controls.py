@@ -8,6 +8,7 @@ __all__ = ['LENT', 'lenders', 'further', 'places', 'lend', 'stray', 'givers', 'c
 # %% ../nbs/05e_controls.ipynb #c002
 import copy
 from dataclasses import replace
+from functools import lru_cache
 import numpy as np
 import torch
 from .schema import CONTROLS
@@ -56,12 +57,14 @@ def lend(
     where, # for each new row a list of `(token, the giver's token)`
 )->Runs: # with the new rows at the end
     "Rows that are their base, but for the activations that a giver lends."
-    row, token, theirs = (torch.tensor(c, device=runs.lengths.device)
-        for c in zip(*[(r, *place) for r, some in enumerate(where) for place in some]))
-    base, giver = (torch.tensor(i, device=runs.lengths.device) for i in (base, giver))
+    row, token, theirs = (torch.tensor(c) for c in zip(*[(r, *place) for r, some in enumerate(where) for place in some]))
+    giver = torch.tensor(giver)[row]
+    @lru_cache   # once for a device
+    def there(device): return [i.to(device) for i in (torch.tensor(base), row, token, giver, theirs)]
     def rows(store):
+        base, row, token, giver, theirs = there(store.device)
         new = store[base]
-        new[row, token] = store[giver[row], theirs]
+        new[row, token] = store[giver, theirs]
         return new
     return further(runs, rows)
 

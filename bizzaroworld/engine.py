@@ -91,17 +91,18 @@ def plan(
 # %% ../nbs/05_engine.ipynb #e022
 def changed(runs, kind, layer, base, source, position, head, shift=0):
     "The changed residual stream `[token, d_model]` at the door of the layer after the patch; indices on the processor."
-    net = runs.net   # `shift`: how many tokens further right the giving run holds the same place
-    here, giver, at, there, which = to_device(net.device, base, source, position, position + shift, head)
+    # `shift`: how many tokens further right the giving run holds the same place
+    net, device = runs.net, runs.net.doors[layer]
+    here, giver, at, there, which = to_device(device, base, source, position, position + shift, head)
     if kind == "resid": return runs.pre[layer][giver, there]
     pre, mlp = runs.pre[layer][here, at], runs.mlp[layer]
     if kind == "mlp_out": return pre + runs.attn[layer][here, at] + mlp[giver, there]
-    rows = Rows(runs, base, position, 1)
+    rows = Rows(runs, base, position, 1, device)
     if kind == "attn_out":
         attn = runs.attn[layer][giver, there]
         if net.blocks[layer].parallel: return pre + attn + mlp[here, at]
         return rest_of_layer(rows, layer, pre[:, None], attn=attn[:, None])[:, 0]
-    z, token = runs.z[layer][here, at], torch.arange(len(base), device=net.device)
+    z, token = runs.z[layer][here, at], torch.arange(len(base), device=device)
     z[token, which] = runs.z[layer][giver, there, which]
     return rest_of_layer(rows, layer, pre[:, None], z=z[:, None])[:, 0]
 
@@ -109,7 +110,7 @@ def changed(runs, kind, layer, base, source, position, head, shift=0):
 def enter(runs, x, plan, entry, budget):
     "Fill the new rows `x` `[row, token, d_model]` at the door of layer `entry`."
     position = plan.start[:, None] + torch.arange(x.shape[1])
-    base, at = to_device(runs.net.device, plan.base[:, None].expand_as(position), position)
+    base, at = to_device(x.device, plan.base[:, None].expand_as(position), position)
     x[:] = runs.pre[entry][base, at]
     for k, kind in enumerate(KINDS[:4]):
         mine = ((plan.kind == k) & (plan.until < 0)).nonzero()[:, 0]
@@ -117,15 +118,16 @@ def enter(runs, x, plan, entry, budget):
             row, token = (position[part] < plan.stop[part, None]).nonzero(as_tuple=True)
             row = part[row]
             if not len(row): continue   # behind the last layer only the final token is read
-            to, at = to_device(runs.net.device, row, token)
-            x[to, at] = changed(runs, kind, entry if kind == "resid" else entry - 1, plan.base[row], plan.source[row],
+            to, at = to_device(x.device, row, token)
+            new = changed(runs, kind, entry if kind == "resid" else entry - 1, plan.base[row], plan.source[row],
                 position[row, token], plan.head[row], plan.shift[row])
+            x[to, at] = new.to(x.device)   # a layer below may lie on another
 
 # %% ../nbs/05_engine.ipynb #e023
 class Edits:
     "What rows overwrite while they pass one layer."
     def __init__(self, runs, plan, level):
-        self.runs, self.plan, self.level, self.device = runs, plan, level, runs.net.device
+        self.runs, self.plan, self.level, self.device = runs, plan, level, runs.net.devices[level]
         kinds = plan.kind[plan.until >= level].unique().tolist()
         self.kinds = tuple(KINDS[k] for k in kinds)
 
@@ -169,7 +171,7 @@ def advance(runs, x, plan, level, carried):
     "Take rows `x` through layer `level`, in place; through the last layer only the final token goes."
     # `carried`: own keys and values by layer, for those that read them again
     net, edits = runs.net, Edits(runs, plan, level)
-    rows, source = Rows(runs, plan.base, plan.start, x.shape[1]), net.blocks[level].shares
+    rows, source = Rows(runs, plan.base, plan.start, x.shape[1], x.device), net.blocks[level].shares
     y = edits.write(x, "resid", rows.here)
     whole = rows.here
     def own(keys, values):   # a latent key is both
@@ -180,7 +182,8 @@ def advance(runs, x, plan, level, carried):
         return rows.with_own(runs.k[level], kept[0]), rows.with_own(runs.v[level], kept[1])
     shared = None
     if source is not None:
-        shared = tuple(rows.with_own(store[level], mine) for store, mine in zip((runs.k, runs.v), carried[source]))
+        shared = tuple(rows.with_own(store[level], mine.to(x.device))
+            for store, mine in zip((runs.k, runs.v), carried[source]))
     if level == len(net.layers) - 1 and rows.tokens > 1:
         rows, y, give = _final_alone(rows, level, y, own if source is None else None)
     def tap(site, l, value): return edits.write(value, site, rows.here)
@@ -211,10 +214,15 @@ class Climb:
         self.carried = {l: tuple(s[l].new_empty(count, tokens, *s[l].shape[2:]) for s in (runs.k, runs.v))
             for l in again}
 
+    def to(self, level):
+        "Bring the streams to the door of a layer, which may lie on another device than the layer before."
+        if self.x.device != (door := self.runs.net.doors[level]): self.x = self.x.to(door)
+
     def entered(self, plan, new, stop, level):
         "Rows `new` to `stop` have come in at the door of a layer: below it they are their run."
         for source in (l for l in self.carried if l < level and stop > new):
-            rows = Rows(self.runs, plan.base[new:stop], plan.start[new:stop], self.x.shape[1])
+            device = self.carried[source][0].device
+            rows = Rows(self.runs, plan.base[new:stop], plan.start[new:stop], self.x.shape[1], device)
             for own, store in zip(self.carried[source], (self.runs.k, self.runs.v)):
                 own[new:stop] = rows.of(store[source])
 
@@ -243,6 +251,7 @@ def climb(runs, plan, budget, progress=None):
         size = net.rows_at_once(n, int(mine.length.max()), budget)
         for level in range(levels + 1):
             new, stop = bounds[level], bounds[level + 1]
+            under.to(level)
             if stop > new:
                 enter(runs, under.x[new:stop], mine[new:stop], level, budget); under.entered(mine, new, stop, level)
             if level < levels: size = under.step(mine, level, stop, size)

@@ -15,6 +15,7 @@ from .weights import uncollected
 with uncollected():   # a third of the time that these take
     import torch
     from torch.utils._pytree import tree_flatten
+    from bizzaroworld.placement import device_of, home_of, moved_to, packed, shared_hooks, unpacked
     from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
     from transformers.masking_utils import eager_mask
 
@@ -24,7 +25,7 @@ def shared_copy(
 ): # the same class, other modules, the same tensors
     "A model beside a model: what is hooked in one is not hooked in the other."
     tensors = [*model.parameters(), *model.buffers()]
-    return copy.deepcopy(model, {id(t): t for t in tensors})
+    return copy.deepcopy(model, {id(t): t for t in tensors} | shared_hooks(model))
 
 # %% ../nbs/00b_families.ipynb #f008
 _now = threading.local()
@@ -153,8 +154,9 @@ def enter(self:_Watch, where):
     def hook(m, args, kwargs):
         self.stack.append(m)
         if where and not where[1]:
-            self.level = where[0]; self.given[where[0]] = args, kwargs; self.into[where[0]] = hidden_of(args,
-                kwargs).detach().clone()
+            args, kwargs = moved_to(device_of(m), (args, kwargs))
+            self.level, self.given[where[0]] = where[0], (args, kwargs)
+            self.into[where[0]] = hidden_of(args, kwargs).detach().clone()
         elif where:
             self.done[where[0]].append(("in", where[1], m, _first(args) if args else kwargs.get("hidden_states")))
         elif self.out and len(self.out) == len(self.layers): self.after.append((len(self.stack), m))
@@ -386,7 +388,8 @@ def _hybrid(model):
 def _look(model, layers, size):
     "One forward pass of random tokens, watched."
     watch, generator = _Watch(layers), torch.Generator().manual_seed(0)
-    words = torch.randint(0, model.config.get_text_config().vocab_size, size, generator=generator).to(model.device)
+    words = torch.randint(0, model.config.get_text_config().vocab_size, size,
+        generator=generator).to(home_of(model))
     def see(site, level, x):
         if (site, level) in watch.seen and site == "pattern":
             raise unknown(model, f"attention is computed more than once in layer {level}")
@@ -402,12 +405,12 @@ def _look(model, layers, size):
 
 def _wide(model, layers, watch):
     "The same layers in float32, each alone: sums are recognised by their numbers, and two bytes hold too few."
-    if next(model.parameters()).dtype == torch.float32: return watch
+    if next(model.parameters()).dtype == torch.float32 and not any(map(packed, model.parameters())): return watch
     wide = _Watch(layers)
     for level, layer in enumerate(layers):
         args, kwargs = (torch.utils._pytree.tree_map(lambda x: x.float() if isinstance(x, torch.Tensor)
             and x.is_floating_point() else x, w) for w in watch.given[level])
-        alone = copy.deepcopy(layer).float()
+        alone = unpacked(layer).float()
         part = _Watch([alone])
         with part.watch(alone), torch.no_grad(): alone(*args, **kwargs)
         wide.into[level], wide.out[level], wide.done[level] = part.into[0], part.out[0], part.done[0]
@@ -562,14 +565,15 @@ def _attn_hook(level, block):
     return hook
 
 # %% ../nbs/00b_families.ipynb #9252ff61
-def _layer_hooks(level):
-    "Hooks at a layer's two ends."
+def _layer_hooks(level, device=None):
+    "Hooks at a layer's two ends; what comes from another device is brought to this one, if it is given."
     def enter(m, args, kwargs):
+        if device is not None: args, kwargs = moved_to(device, (args, kwargs))
         x = hidden_of(args, kwargs)
         if wanted("arguments"): _tap("arguments", level, (args, kwargs))
         new = _tap("resid_pre", level, x)
         _now.pre = new
-        if new is x: return None
+        if new is x and device is None: return None
         return ((new, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": new})
     return enter, _through_tap("resid_post", level)
 
@@ -617,11 +621,11 @@ def _pattern_hook(level):
         if isinstance(out, tuple) and len(out) > 1 and out[1] is not None: _tap("pattern", level, out[1])
     return hook
 
-def _install(model, found, layers):
-    "Put the hooks in."
+def _install(model, found, layers, devices):
+    "Put the hooks in; `devices` of the layers, where there are several."
     for level, (layer, block) in enumerate(zip(layers, found.blocks)):
         attn, out = layer.get_submodule(block.attn), layer.get_submodule(block.out)
-        enter, leave = _layer_hooks(level)
+        enter, leave = _layer_hooks(level, devices and devices[level])
         layer.register_forward_pre_hook(enter, with_kwargs=True); layer.register_forward_hook(leave)
         layer.get_submodule(block.attn_out).register_forward_hook(_attn_hook(level, block))
         layer.get_submodule(block.mlp_out).register_forward_hook(_through_tap("mlp_out", level, block.mlp_scale))
@@ -635,7 +639,7 @@ def _install(model, found, layers):
 @torch.no_grad()
 def _same(model, other):
     "Whether two models give the same stream."
-    words = torch.arange(5, device=model.device)[None]
+    words = torch.arange(5, device=home_of(model))[None]
     with contextlib.suppress(Exception):
         return torch.allclose(*(body_of(m)(words)[0].float() for m in (model, other)), rtol=1e-2, atol=1e-2)
     return True   # what does not run at all is refused later, with its reason
@@ -662,7 +666,8 @@ class Prepared:
         if not known: object.__setattr__(model, "_anatomy", self.anatomy)
         self.layers, self.head = list(layers), self.model.get_output_embeddings()
         self.tops = [self.model.get_submodule(n) for n in self.anatomy.top]
-        _install(self.model, self.anatomy, self.layers)
+        self.home, self.devices = home_of(self.model), [device_of(layer) for layer in layers]
+        _install(self.model, self.anatomy, self.layers, self.devices if {*self.devices} - {self.home} else None)
         self._stub_readout()
 
     def __call__(self, tokens, give=unchanged, **options):

@@ -13,7 +13,7 @@ from .inference import over_pairs
 from .judged import verdicts
 from .schema import pick
 from .selection import on_top
-from .weights import known_model
+from .weights import base_model, computed_in, known_model
 from .words import finding, head_name, letters, percent
 
 # %% ../nbs/09j_headings.ipynb #babec0e5
@@ -105,6 +105,7 @@ def weights_said(
     run:dict, # what `run.json` says
 )->str: # a sentence, Markdown
     "Which weights these numbers are of."
-    known = known_model(run["model"])
+    known = known_model(base_model(run))
     what = known.note.removesuffix("; shapes from its own config") if known else f"{run['dtype']}, as they came"
+    what += f"; packed here: {computed_in(run)}" if run.get("bits") else ""
     return f"**Weights**: {letters(what)}. SHA-256 or revision {letters(str(run.get('revision', 'unknown'))[:16])}…"

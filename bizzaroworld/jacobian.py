@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from .facts import InputError
 from .network import Network, Runs
 from .patching import target_ids
+from .placement import taken
 from .routing import RUNS, pair_runs
 
 # %% ../nbs/05i_jacobian.ipynb #j009
@@ -49,7 +50,7 @@ def read_jacobian(
     rows:Int[torch.Tensor, "run"], # which runs
 )->Float[torch.Tensor, "run layer"]: # logits; the first is the output of layer 0
     "LD that each layer's output would come to, carried to the last layer by the mean Jacobian."
-    states = [state[rows, position] for state in runs.pre[1:]]
+    states = [taken(state, rows, position) for state in runs.pre[1:]]
     if fitted is not None:
         states = [fitted.transport(x, l).to(x.dtype) if l in fitted.jacobians else x for l, x in enumerate(states)]
     logits = torch.stack([net.readout(x, ids) for x in states], 1)

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from .patching import target_ids, token_indices
 from .network import Network, Runs
 from .parallel import equal_parts, on_each_core
+from .placement import taken
 from .routing import pair_runs
 
 # %% ../nbs/05d_lens.ipynb #c005
@@ -25,7 +26,7 @@ def read_lens(
 )->Float[torch.Tensor, "run layer"]: # logits; layer 0 is the embedding, the last the model's own LD at the last token
     "LD by the logit lens: final norm and unembedding on the residual stream before each layer, then after the last."
     run = torch.arange(len(position), device=position.device) if rows is None else rows
-    logits = torch.stack([net.readout(state[run, position], ids) for state in runs.pre], 1)
+    logits = torch.stack([net.readout(taken(state, run, position), ids) for state in runs.pre], 1)
     return logits[..., 0] - logits[..., 1]
 
 # %% ../nbs/05d_lens.ipynb #c010
@@ -78,7 +79,7 @@ def lens(
             table = (pd.DataFrame(read_lens(net, runs, at, ids, rows=rows).cpu().numpy())
                 .stack().rename("ld").reset_index().set_axis(["pair", "layer", "ld"], axis=1))
             if ranks and (run, position) == ("clean", "final"):
-                states = torch.stack([s[rows, at] for s in runs.pre], 1)
+                states = torch.stack([taken(s, rows, at) for s in runs.pre], 1)
                 own = ids[:, :1].expand(-1, states.shape[1])
                 table["rank"] = _ranks(net, states.flatten(0, 1), own.flatten(0, 1))
             parts.append(table.assign(run=run, position=position, layer=table.layer - 1))

@@ -27,6 +27,7 @@ from .routing import head_patterns
 from .schema import DIRECTIONS, MAPPED
 from .study import about, strongest, with_tokens
 from .tokens import encode, token_texts
+from .weights import computed_in
 from .website import write_assets
 from .words import letters
 
@@ -93,7 +94,7 @@ def study_of_one(
     tables["patterns"] = head_patterns(net, pairs, strongest(patches))
     weight = next(model.original_model.parameters())
     run = dict(model=name, revision=str(model.revision), dtype=str(weight.dtype).removeprefix("torch."),
-        device=weight.device.type, **about(model, net))
+        bits=getattr(model, "bits", None), device=net.device.type, **about(model, net))
     table = pd.DataFrame([dict(category="own", clean_prompt=p.clean_prompt, corrupt_prompt=p.corrupt_prompt,
         clean_target=p.clean_target, corrupt_target=p.corrupt_target) for p in pairs])
     return Study(found, patches, run, table, None, tables)
@@ -109,7 +110,7 @@ def look_page(
     words = entities(row.clean_prompt, row.corrupt_prompt)
     title = f"{words[0]} and {words[1]} in {study.run['model']}"
     run = study.run
-    how = (f"<p class='bz-checks'>{letters(run['model'])}, {run['dtype']} on {run['device']}, revision "
+    how = (f"<p class='bz-checks'>{letters(run['model'])}, {letters(computed_in(run))}, revision "
         f"{letters(run['revision'][:12])}. <i>Noising</i> overwrites the clean run with the corrupt one's states, "
         "<i>denoising</i> the other way round.</p>")
     with tempfile.TemporaryDirectory() as folder:

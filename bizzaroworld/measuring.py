@@ -19,7 +19,8 @@ import torch
 from . import __version__
 from .schema import EVERY_PAIR, EXPERIMENTS, pick
 from .facts import InputError, brief
-from .machine import forget_peak, git_commit, peak_memory, versions
+from .machine import VERSIONS, forget_peak, git_commit, peak_memory, versions
+from .plain import PACKERS
 from .tokens import token_texts
 from .selection import select
 from .battery import How
@@ -67,7 +68,7 @@ def settings_of(model, battery_table, asked):
     how, content = asked.how, battery_table.to_csv(index=False).encode()
     weight = next(model.original_model.parameters())
     return dict(model=model.study_name, revision=str(model.revision), dtype=str(weight.dtype).removeprefix("torch."),
-        device=weight.device.type,
+        bits=getattr(model, "bits", None), device=model.unembed.original_component.weight.device.type,
                 bos=bool(model.tokenizer.wants_bos), chat=bool(getattr(model.tokenizer, "chat", False)),
                 battery_sha256=asked.sha256 or hashlib.sha256(content).hexdigest(),
                 drawn=asked.count, align=how.align, answers=how.answers,
@@ -92,7 +93,8 @@ def about(model, net):
     "What `run.json` says of the model and of what it was run with."
     # Gemma 3 of the larger sizes also sees
     config = model.original_model.config; config = getattr(config, "text_config", config)
-    return dict(versions=versions(), git_commit=git_commit(),
+    packer = (PACKERS[model.bits],) if getattr(model, "bits", None) else ()
+    return dict(versions=versions(VERSIONS + packer), git_commit=git_commit(), devices=sorted({*map(str, net.doors)}),
                 model_type=config.model_type, sliding_window=_first(config, WINDOWS), experts=_first(config, EXPERTS),
                 n_layers=len(net.layers), n_heads=net.heads, kv_heads=list(net.kv_heads), sites=list(net.anatomy.sites),
                 parallel=net.anatomy.parallel, additive=net.anatomy.additive,
@@ -160,8 +162,8 @@ def check_replaced(out, settings, source):
     if not (out/"run.json").is_file(): return
     asked = {"battery": source, **settings}
     # older studies had no choice
-    there = {"bos": asked["bos"], "chat": False, **vars(How()), "drawn": None, **read_run(out, old=True)}
-    same = "model", "battery", "selection", "seed", "dtype", "bos", "chat", "align", "answers", "drawn"
+    there = {"bos": asked["bos"], "chat": False, **vars(How()), "drawn": None, "bits": None, **read_run(out, old=True)}
+    same = "model", "battery", "selection", "seed", "dtype", "bits", "bos", "chat", "align", "answers", "drawn"
     differs = [k for k in same if there.get(k) != asked[k]]
     if asked["quick"] and not there.get("quick"): differs.append("quick")
     if [e for e in there["experiments"] if e not in asked["experiments"]]: differs.append("experiments")

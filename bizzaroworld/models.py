@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 from jaxtyping import Float
 from .facts import InputError
-from .families import Prepared, shared_copy, unknown   # loads PyTorch
+from .families import Prepared, layers_of, shared_copy, unknown   # loads PyTorch
 import torch
 from .hooked import Hooked, masked
 from .hub import locate, model_folder, study_name
@@ -21,7 +21,8 @@ from .passes import always_tested, keep_pass, key_of, known_pass
 from .plain import (DTYPES, PROMPTS, LateReference, apart, pick_device, pick_dtype, plain_model,
     plain_reference, revision_of, spec_of)
 from .tokens import bos_fault, encode, load_tokenizer, sound_config, wants_bos
-from .weights import fingerprint, quiet, shown, uncollected
+from .placement import device_of, home_of, packed
+from .weights import fingerprint, packed_name, quiet, shown, uncollected
 
 # %% ../nbs/01c_models.ipynb #c025
 class SelfTestError(RuntimeError):
@@ -37,7 +38,7 @@ def _wrap(plain, tokenizer, name, dtype, device):
     try:
         with quiet(offline=True), uncollected():
             bridge = TransformerBridge.boot_transformers(name, hf_model=shared_copy(plain), tokenizer=tokenizer,
-                device=device, dtype=dtype)
+                device=None if device == "split" else device, dtype=dtype)
     finally:
         if known is None: del tokenizer.init_kwargs["add_bos_token"]
         else: tokenizer.init_kwargs["add_bos_token"] = known
@@ -316,7 +317,8 @@ def _check_sums(probes, tolerance):
     for p in probes:
         for layer in p.levels:
             for parts, whole in _sums(p, layer):
-                off = apart(sum(p.own[s, layer] for s in parts), p.own[whole, layer])
+                goal = p.own[whole, layer]
+                off = apart(sum(p.own[s, layer].to(goal.device) for s in parts), goal)
                 if not off <= worst: worst, where = off, f"{' + '.join(parts)} is not {whole} at layer {layer}"
     return worst, tolerance, where
 
@@ -508,12 +510,14 @@ def _patchable(plain, prepared, tokenizer, folder, dtype, device, about, check, 
         raise unknown(plain, f"check {e.number} fails on its own modules, too: {e.fault}") from e
 
 # %% ../nbs/01c_models.ipynb #p402
-def _pass_key(plain, tokenizer, folder, dtype, device):
+def _pass_key(plain, tokenizer, folder, dtype):
     "What the outcome of the self-tests depends on, as the name of a pass."
     how = [getattr(tokenizer, name, None) for name in ("bos", "chat", "wants_bos", "bos_token_id")]
     begins = [[encode(tokenizer, text) for text in pair] for pair in PROMPTS]
     return key_of(weights=fingerprint(folder), model=type(plain).__name__, dtype=str(dtype), how=how, begins=begins,
-        device=[torch.device(device).type, machine(device), torch.get_float32_matmul_precision()])
+        device=[home_of(plain).type, machine(home_of(plain)), torch.get_float32_matmul_precision()],
+        packed=sorted({type(p).__name__ for p in plain.parameters() if packed(p)}),
+        layers=[str(device_of(layer)) for layer in layers_of(plain)[1]])
 
 def _check_of(known):
     "The self-tests, or the table of a pass of a model that was reached in the same way."
@@ -524,7 +528,7 @@ def _check_of(known):
 
 def _tested(plain, tokenizer, folder, dtype, device, about, asked):
     "A model that can be patched and passes, or has passed before."
-    key = _pass_key(plain, tokenizer, folder, dtype, device) if asked and not always_tested(asked) else ""
+    key = _pass_key(plain, tokenizer, folder, dtype) if asked and not always_tested(asked) else ""
     known = known_pass(key)
     about = {**about, "reference": (LateReference if known else plain_reference)(plain, tokenizer)}
     with quiet(), uncollected(): prepared = Prepared(plain)   # or the model is of an unknown kind
@@ -541,13 +545,15 @@ def load(
     *,
     device:str="auto", # as for `pick_device`
     dtype:str="auto", # `auto`, `float32`, `bfloat16` or `float16`
+    bits:int|None=None, # 8 or 4: matrices are packed while they are read
     bos:str="auto", # whether prompts begin with a BOS, as for `wants_bos`
     chat:bool=False, # prompts stand inside the chat template
     self_test:bool|str=True, # check the model before it is handed over; `always`: also where it passed before
     tokenizer=None, # the model's, from `load_tokenizer`, where it is at hand already
+    pairs:int=1, tokens:int=16, # that its engine is to hold, so that what cannot fit is refused
 )->"TransformerBridge|Hooked":
     "A model that can be patched and has passed its self-tests, which are its `checks`."
-    # beside them: `study_name`, `revision`, `spec_dtype`, `reference_by`
+    # beside them: `study_name`, `revision`, `spec_dtype`, `bits`, `reference_by`
     if self_test not in (True, False, "always"):
         raise InputError(f"unknown choice of self-test {shown(self_test)}: use True, False or 'always'")
     device = pick_device(device)
@@ -558,8 +564,9 @@ def load(
     tokenizer = tokenizer or load_tokenizer(name, bos=bos, chat=chat)
     folder = model_folder(name)
     revision = revision_of(str(name), folder, local)
-    plain = plain_model(str(folder), True, config, dtype, device)
+    plain = plain_model(str(folder), True, config, dtype, device, bits, study_name(str(name)), pairs, tokens)
     if revision_of(str(name), folder, local) != revision:
         raise InputError(f"{shown(folder)} changed while it was read: try again")
-    about = dict(study_name=study_name(str(name)), revision=revision, spec_dtype=str(dtype).removeprefix("torch."))
+    about = dict(study_name=packed_name(study_name(str(name)), bits), revision=revision, bits=bits,
+        spec_dtype=str(dtype).removeprefix("torch."))
     return _tested(plain, tokenizer, str(folder), dtype, device, about, self_test)

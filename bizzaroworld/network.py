@@ -15,8 +15,10 @@ from jaxtyping import Float
 from fastcore.basics import patch
 from .facts import InputError
 from .families import Keys, Prepared, hidden_of, tapped
+from .memory import limits_of
 from .parallel import few_alone
 from .patching import wider
+from .placement import moved_to
 
 # %% ../nbs/04c_network.ipynb #e010
 class Readout:
@@ -48,14 +50,11 @@ class Network(Readout):
         self.anatomy = self.prepared.anatomy
         self.layers, self.blocks, self.unembed = self.prepared.layers, self.anatomy.blocks, self.prepared.head
         self.heads, self.kv_heads, self.d_model = self.anatomy.heads, self.anatomy.kv_heads, self.anatomy.d_model
-        weight = self.unembed.weight
-        self.dtype, self.device = weight.dtype, weight.device
-        # a core works best on what its cache holds; a GPU has thousands of cores to feed
-        here = self.device.type == "cpu"
-        # tokens that go through a layer at once, vocabulary rows that are read at once
-        self.budget, self.words = (512, 1024) if here else (8192, 32768)
-        # bytes of unpatched runs that are kept, and of their keys and values that are copied, at once
-        self.memory, self.past = (1_500_000_000, 100_000_000) if here else (6_000_000_000, 2_000_000_000)
+        # tokens go in and logits come out at home; each layer has a device of its own, mostly the same
+        self.dtype, self.device, self.devices = self.unembed.weight.dtype, self.prepared.home, self.prepared.devices
+        self.doors = [*self.devices, self.device]   # where the stream is before each layer, and after the last
+        limits = limits_of(self.device.type)
+        self.budget, self.words, self.memory, self.past = limits.budget, limits.words, limits.memory, limits.past
         with torch.inference_mode(): small = Runs(self, [[0, 0]])
         # numbers that are kept of a token
         self.width = sum(t.numel() // 2 for name in STORES for t in getattr(small, name) if t is not None)
@@ -112,7 +111,7 @@ def done(self:Arguments):
 def some(self:Arguments, rows):
     "Of some of the runs."
     found = copy.copy(self)
-    found.own = {k: t[rows] for k, t in self.own.items()}
+    found.own = {k: t[rows if isinstance(rows, slice) else rows.to(t.device)] for k, t in self.own.items()}
     return found
 
 @patch
@@ -182,7 +181,7 @@ class Runs:
     ):
         ids, lengths = padded(tokens)
         self.net, self.lengths, self.length, levels = net, lengths.to(net.device), ids.shape[1], len(net.layers)
-        for name in (*STORES, "weights"): setattr(self, name, [None] * levels)
+        for name in (*STORES, "weights"): setattr(self, name, [None] * levels)   # each on its layer's device
         self.pre.append(None)
         self.arguments, self.values = Arguments(net, self, self.length), [None] * levels
         self.patterns = {l: [] for l in patterns}
@@ -190,7 +189,8 @@ class Runs:
         for part in torch.arange(len(ids)).split(size): self._fill(ids, part)
         self.arguments.done()
         for level, block in enumerate(net.blocks):
-            if block.shares is not None: self.k[level], self.v[level] = self.k[block.shares], self.v[block.shares]
+            if block.shares is None: continue
+            self.k[level], self.v[level] = moved_to(net.devices[level], (self.k[block.shares], self.v[block.shares]))
 
 # %% ../nbs/04c_network.ipynb #7eef8499
 @patch
@@ -210,10 +210,10 @@ def _fill(self:Runs, ids, part):
     def tap(site, level, x):
         if site in _SITES: self._keep(_SITES[site], level, part, x)
         elif site == "arguments": self.arguments.keep(level, *x, part)
-        elif site == "resid_post": self._keep("pre", last + 1, part, x) if level == last else None
+        elif site == "resid_post": self._keep("pre", last + 1, part, x.to(net.device)) if level == last else None
         elif site == "values": self._keep("values", level, part, x.transpose(1, 2)) if net.anatomy.latent else None
         elif site == "pattern":
-            self._keep("weights", level, part, x[torch.arange(len(x), device=x.device), :, own])
+            self._keep("weights", level, part, x[torch.arange(len(x), device=x.device), :, own.to(x.device)])
             if level in self.patterns: self.patterns[level].append(x.clone())
     def give(level, keys, values):
         for name, x in (("k", keys), ("v", values)): self._keep(name, level, part, x.transpose(1, 2))
@@ -228,8 +228,9 @@ def some(self:Runs, rows):
     "Some of the runs, as they are."
     found = copy.copy(self)
     found.lengths, found.arguments = self.lengths[rows], self.arguments.some(rows)
+    def cut(store): return store[rows if isinstance(rows, slice) else rows.to(store.device)]
     for name in (*STORES, "weights", "values"):
-        setattr(found, name, [None if store is None else store[rows] for store in getattr(self, name)])
+        setattr(found, name, [None if store is None else cut(store) for store in getattr(self, name)])
     return found
 
 @patch
@@ -249,18 +250,26 @@ class Rows:
             base, # `[row]` whole numbers on the processor: which run each row belongs to
             start, # `[row]` the first position that is computed
             tokens:int, # how many
+            device=None, # where the rows are; the model's own if not given
     ):
         self.runs, self.net, self.runs_of, self.start, self.tokens = runs, runs.net, base, start, tokens
         self.here = start[:, None] + torch.arange(tokens)   # positions, on the processor
-        base, position = to_device(self.net.device, base[:, None].expand_as(self.here), self.here)
+        self.device = device or self.net.device
+        base, position = to_device(self.device, base[:, None].expand_as(self.here), self.here)
         self.base, self.position, self.seen = base[:, 0], position, int(self.here.max()) + 1
         self.alike = int(start[0]) if bool((start == start[0]).all()) else None
-        self.row = torch.arange(len(start), device=self.net.device)[:, None]
+        self.row = torch.arange(len(start), device=self.device)[:, None]
 
 @patch
 def some(self:Rows, rows):
     "Some of the rows, or some more than once."
-    return Rows(self.runs, self.runs_of[rows], self.start[rows], self.tokens)
+    return Rows(self.runs, self.runs_of[rows], self.start[rows], self.tokens, self.device)
+
+@patch
+def on(self:Rows, level):
+    "The same rows on the device of a layer."
+    device = self.net.devices[level]
+    return self if device == self.device else Rows(self.runs, self.runs_of, self.start, self.tokens, device)
 
 # %% ../nbs/04c_network.ipynb #a2619d43
 @patch

@@ -65,9 +65,12 @@ def _shared(p, *words):
                  "`large`, `unsure`, `unknown`: other facts by our rule; `shared`: pairs known under all models in "
                  "--results"),
         device=lambda: (
-            p.add_argument("--device", type=_word, default="auto", metavar="D", help="auto, cpu, cuda, mps"),
+            p.add_argument("--device", type=_word, default="auto", metavar="D",
+                help="auto, cpu, cuda, cuda:N, mps; split: layers over all GPUs, the rest in the processor's memory"),
             p.add_argument("--dtype", type=_word, default="auto", metavar="T",
                 help="auto, float32, bfloat16, float16")),
+        bits=lambda: p.add_argument("--bits", type=int, choices=(8, 4),
+            help="pack the model's matrices in so many bits a number: less memory, another model"),
         prompts=lambda: _prompt_words(p), reading=lambda: _reading_words(p),
         json=lambda: p.add_argument("--json", action="store_true", help="one JSON object on standard output"),
         results=lambda: p.add_argument("--results", type=_word, default="results", metavar="DIR",
@@ -95,20 +98,20 @@ def parser():
         return sub
     command("models", "known models; which are at hand offline", "json")
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device",
-        "prompts", "reading", "json", "results").add_argument("--mend", type=_word, metavar="FILE",
+        "bits", "prompts", "reading", "json", "results").add_argument("--mend", type=_word, metavar="FILE",
         help="also write the battery with what can be mended for certain, such as a target's missing space")
     sub = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
-        "device", "prompts", "reading", "json", "results")
+        "device", "bits", "prompts", "reading", "json", "results")
     _study_options(sub)
     sub = command("report", "notebooks and site from what is in the results", "results")
     sub.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
     sub.add_argument("--render-only", action="store_true", help="render again without recomputing")
     sub = command("export", "the valid pairs of a battery in other people's forms", "model", "battery", "device",
-        "prompts", "reading", "results", "json")
+        "bits", "prompts", "reading", "results", "json")
     sub.add_argument("--to", required=True, type=_word, metavar="FILE",
         help=".csv: edge attribution patching; .json: auto-circuit")
     sub.add_argument("--form", choices=("eap", "auto-circuit", "pairs"), help="if not as the name of the file says")
-    _look_options(command("look", "one pair of one's own as one page", "device", "prompts", "json"))
+    _look_options(command("look", "one pair of one's own as one page", "device", "bits", "prompts", "json"))
     command("verify", "published numbers of others, measured again on models at hand", "json")
     _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery",
         "device", "prompts", "json", "results"))

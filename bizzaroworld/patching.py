@@ -98,7 +98,7 @@ def hooked_ld(
     "The logit difference of one hooked forward pass."
     got = {}
     def keep(x, hook): got["normed"] = x[:, -1].clone()
-    device = next(model.original_model.parameters()).device
+    device = model.unembed.original_component.weight.device
     model.run_with_hooks(torch.tensor([list(tokens)], device=device), fwd_hooks=[*hooks, ("ln_final.hook_out", keep)])
     logits = readout(model, got["normed"], torch.tensor([ids], device=device))[0]
     return float(logits[0] - logits[1])

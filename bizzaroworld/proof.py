@@ -14,6 +14,7 @@ from .hooked import masked
 from .patching import DIRECTIONS, SITES, Patch, patch_rows
 from .engine import patch_all
 from .network import Network, Runs
+from .placement import home_of
 
 # %% ../nbs/05g_proof.ipynb #n005
 def plain_twin(
@@ -69,7 +70,7 @@ def plain_parts(
 )->dict: # (part, layer) -> `[token, d_model]`; the stream after the last layer is (`pre`, number of layers)
     "What each layer of the plain model is given, and what its attention and its MLP add."
     found, layers = {}, list(twin.get_submodule(anatomy.where))
-    def take(part, level, x, scale=1.0): found[part, level] = x.reshape(len(prompt), -1).float() * scale
+    def take(part, level, x, scale=1.0): found[part, level] = x.reshape(len(prompt), -1).float().cpu() * scale
     def given(level): return lambda m, args, kwargs: take("pre", level, hidden_of(args, kwargs))
     def out(part, level, scale=1.0): return lambda m, args, y: take(part, level, y[0] if isinstance(y, tuple) else y,
             scale)
@@ -78,7 +79,7 @@ def plain_parts(
         handles += [layer.register_forward_pre_hook(given(l), with_kwargs=True),
             layer.get_submodule(block.attn_out).register_forward_hook(out("attn", l, block.attn_scale)),
             layer.get_submodule(block.mlp_out).register_forward_hook(out("mlp", l, block.mlp_scale))]
-    with hooked(handles): twin(torch.tensor([prompt], device=twin.device))
+    with hooked(handles): twin(torch.tensor([prompt], device=home_of(twin)))
     return found
 
 # %% ../nbs/05g_proof.ipynb #n014c
@@ -95,7 +96,7 @@ def first_fault(
 )->str:
     "The first layer and part in which the engine differs from the plain model on a prompt."
     runs, plain, n = Runs(net, [prompt]), plain_parts(twin, net.anatomy, prompt), len(net.layers)
-    ours = {(part, l): getattr(runs, part)[l][0].float() for part, l in plain}
+    ours = {(part, l): getattr(runs, part)[l][0].float().cpu() for part, l in plain}
     off, least = {k: _off(ours[k], plain[k]) for k in plain}, {torch.float32: 1e-3}.get(net.dtype, .1)
     if off["pre", 0] > least: return f"the embedding differs by {off['pre', 0]:.2g} of its length"
     for l in range(n):

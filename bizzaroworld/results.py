@@ -15,6 +15,7 @@ from . import schema
 from .facts import InputError, brief
 from .files import lock, read_table, seal, sha256, write_whole
 from .selection import KEY, shared_battery
+from .weights import computed_in
 
 # %% ../nbs/06a_results.ipynb #n008
 NEEDED = ("triage.csv", "patches.parquet", "battery.csv", "dropped.csv", "notes.csv")   # in every study
@@ -37,7 +38,7 @@ class Study:
         from bizzaroworld.words import count_of, letters, small_table   # not before it is shown: it brings IPython
         run, counted = self.run, count_of(self.triage.category.nunique(), "category")
         rows = [["pairs", f"{len(self.triage):,} in {counted}"], ["rows", f"{len(self.patches):,}"],
-            ["computed in", letters(f"{run['dtype']} on {run['device']}")],
+            ["computed in", letters(computed_in(run))],
             ["noise floor", f"{run['noise_floor']:.0e} logits"],
             ["half of the effect, noising", half_way(self.patches)]]
         return small_table(["study", letters(run["model"])], rows)

@@ -19,6 +19,7 @@ from .patching import DIRECTIONS, target_ids, token_indices, wider
 from .metrics import effect
 from .engine import PLANNED, Climb, Plan, read_difference
 from .network import Network, Rows, Runs, Stop, attention_out, rest_of_layer, run_layer, to_device
+from .placement import fetched, plain_weight
 
 # %% ../nbs/05b_routing.ipynb #c007
 RUNS = ("clean", "corrupt")
@@ -34,7 +35,7 @@ def pair_runs(
 # %% ../nbs/05b_routing.ipynb #c011
 def last_of(store, runs:Runs)->Float[torch.Tensor, "run ..."]:
     "The entry of each run's own last token in `store` `[run, token, ...]`."
-    return store[torch.arange(len(runs.lengths), device=store.device), runs.lengths - 1]
+    return store[torch.arange(len(runs.lengths), device=store.device), runs.lengths.to(store.device) - 1]
 
 def final_pattern(
     net:Network, # the model
@@ -86,7 +87,8 @@ def attention_to_entity(
     "Attention weight from the final token to the entity, of each head on each run."
     runs = runs or pair_runs(net, pairs)
     entity = (spots(pairs, runs) == SOURCES.index("entity")).float()
-    weights = torch.stack([torch.einsum("rhk,rk->rh", w, entity) for w in final_pattern(net, runs)], 1)
+    weights = torch.stack([torch.einsum("rhk,rk->rh", w.to(entity.device), entity)
+        for w in final_pattern(net, runs)], 1)
     layers, heads = weights.shape[1:]
     return tidy_paths(weights.unflatten(0, (2, -1)).cpu(), "weight", pairs, layer=range(layers), head=range(heads))
 
@@ -134,7 +136,7 @@ def back_through(
     direction:Float[torch.Tensor, "row d_model"], # reads what the norm gives
 )->tuple: # direction that reads what it is given, and the bias's part `[row]`
     "A reading vector, carried back through a norm."
-    factor, centred, bias = frozen(norm, x)
+    with fetched(norm): factor, centred, bias = frozen(norm, x)
     part, direction = direction @ bias, direction * factor
     return direction - direction.mean(-1, keepdim=True) * centred, part
 
@@ -186,8 +188,8 @@ def into_heads(
     direction, bias = direction * block.attn_scale, torch.zeros_like(direction[:, 0])
     if not torch.allclose(y * block.attn_scale, added, rtol=1e-2, atol=1e-3 * float(added.abs().max())):
         direction, bias = back_through(layer.get_submodule(block.attn_out), y, direction)
-    if out.bias is not None: bias = bias + direction @ out.bias.to(wide)
-    weight = out.weight.to(wide)
+    with fetched(out): bias = bias if out.bias is None else bias + direction @ out.bias.to(wide)
+    weight = plain_weight(out).to(wide)
     return (direction @ (weight.T if type(out).__name__ == "Conv1D" else weight)).unflatten(-1, z.shape[1:]), bias
 
 # %% ../nbs/05b_routing.ipynb #c031b
@@ -199,7 +201,7 @@ def head_contributions(
     "What each head writes into LD at the final token, by the token that it read."
     parts, biases, kept = [], [], shrunk(net)[0]
     for level, weights in enumerate(final_pattern(net, runs)):
-        along, bias = into_heads(net, runs, level, direction * kept[level])
+        along, bias = into_heads(net, runs, level, (direction * kept[level]).to(net.devices[level]))
         # [run, key, kv_head, d_head]: one key/value head serves a group of heads
         values = (runs.values if net.anatomy.latent else runs.v)[level].to(direction.dtype)
         weights, z = weights.to(direction.dtype), last_of(runs.z[level], runs).to(direction.dtype)
@@ -210,14 +212,14 @@ def head_contributions(
                 atol=1e-2 * max(1, float(own.abs().max()))):
             raise InputError(f"what a head of {type(net.prepared.model).__name__} writes is not its weights times its "
                              "values")
-        parts.append(weights * value); biases.append(bias)
+        parts.append((weights * value).to(net.device)); biases.append(bias.to(net.device))
     return torch.stack(parts), torch.stack(biases)
 
 # %% ../nbs/05b_routing.ipynb #c034
 def own_parts(net, runs, direction):
     "What layers add beside attention and MLP, read along a direction: `[run, layer]`; None where no layer does."
     if not any(b.more for b in net.blocks): return None
-    kept, last = shrunk(net)[0], lambda store: last_of(store, runs).to(direction.dtype)
+    kept, last = shrunk(net)[0], lambda store: last_of(store, runs).to(direction.device, direction.dtype)
     more = [last(runs.pre[l + 1]) / b.stream - last(runs.pre[l]) - last(runs.attn[l]) - last(runs.mlp[l])
         for l, b in enumerate(net.blocks)]
     return torch.stack([(m * direction).sum(-1) * k for m, k in zip(more, kept)], 1)
@@ -236,7 +238,7 @@ def direct_logit_attribution(
     by_key, biases = head_contributions(net, runs, direction)
     onehot = F.one_hot(spots(pairs, runs) + 1, len(SOURCES) + 1)[..., 1:].to(by_key.dtype)
     heads = torch.einsum("lrhk,rks->rlhs", by_key, onehot)
-    read = lambda store: (last_of(store, runs).to(direction.dtype) * direction).sum(-1)
+    read = lambda store: (last_of(store, runs).to(direction.device, direction.dtype) * direction).sum(-1)
     mlps, embed, more = torch.stack([read(m) * k for m, k in zip(runs.mlp, kept)],
         1), read(runs.pre[0]) * first, own_parts(net, runs, direction)
     table = lambda values, component, **axes: tidy_paths(values.unflatten(0, (2, -1)).cpu(), "contribution", pairs,
@@ -288,13 +290,13 @@ def sent(
     change = torch.empty(*patched.shape, net.d_model, dtype=net.dtype, device=net.device)
     for level in layer.unique().tolist():
         mine = (layer == level).nonzero()[:, 0]
-        some = rows.some(mine)
+        some = rows.some(mine).on(level)
         z, (row, token) = some.of(runs.z[level]).clone(), patched[mine].nonzero(as_tuple=True)
-        row, token, giver, at, which = to_device(net.device, row, token, source[mine][row], some.here[row, token],
+        row, token, giver, at, which = to_device(some.device, row, token, source[mine][row], some.here[row, token],
             head[mine][row])
         z[row, token, which] = runs.z[level][giver, at, which]
         moved = attention_out(some, level, z) - some.of(runs.attn[level])
-        change[mine] = moved * patched[mine, :, None].to(net.device)
+        change[mine] = (moved * patched[mine, :, None].to(moved.device)).to(net.device)
     return change
 
 # %% ../nbs/05b_routing.ipynb #c045
@@ -307,7 +309,7 @@ def through_query(
     runs, heads, found = rows.runs, rows.net.heads, {}
     pre, own = rows.of(runs.pre[level]), rows.of(runs.z[level])
     def take(site, l, q): found["q"] = q; raise Stop
-    run_layer(rows, level, pre + change, tap=take, sites=("q",))
+    run_layer(rows, level, pre + change.to(pre.device), tap=take, sites=("q",))
     def put(site, l, x):
         if site == "q": return found["q"]
         found["z"] = x; raise Stop
@@ -330,9 +332,9 @@ def through_keys(
     net, runs, found, out, new = rows.net, rows.runs, [], [], []
     pre, last = rows.of(runs.pre[level]), level == len(net.layers) - 1
     def take(keys, values): found.extend((keys, values)); raise Stop
-    run_layer(rows, level, pre + change, give=take)
+    run_layer(rows, level, pre + change.to(pre.device), give=take)
     seen, x = (rows.last(), pre[:, -1:]) if last else (rows, pre)   # of the last layer only the final token is read
-    row, token = to_device(net.device, *patched.nonzero(as_tuple=True))
+    row, token = to_device(rows.device, *patched.nonzero(as_tuple=True))
     for head in range(net.kv_heads[level]):
         both = [rows.of(store[level]).clone() for store in (runs.k, runs.v)]
         for which in ((0, 1) if net.anatomy.latent else ("kv".index(kind),)):
@@ -351,7 +353,7 @@ def climb_edges(
 )->Float[torch.Tensor, "row d_model"]: # rows in the order of the layers
     "The residual stream after the last layer, at the final token."
     net, below = runs.net, sorted(l for l in entries if l < len(runs.net.layers))
-    ends = [entries[l][0][:, -1] for l in entries if l not in below]
+    ends = [entries[l][0][:, -1].to(net.device) for l in entries if l not in below]
     if not below: return torch.cat(ends)
     base, tokens = torch.cat([entries[l][1] for l in below]), entries[below[0]][0].shape[1]
     length = runs.lengths.cpu()[base]
@@ -360,6 +362,7 @@ def climb_edges(
     for name, value in known.items(): plan.table[:, PLANNED.index(name)] = value
     under, done, size = Climb(runs, len(base), tokens), 0, net.rows_at_once(tokens, runs.length, budget)
     for level in range(below[0], len(net.layers)):
+        under.to(level)
         if level in entries:
             under.x[done:(stop := done + len(entries[level][0]))] = entries[level][0]
             under.entered(plan, done, stop, level)
@@ -368,7 +371,7 @@ def climb_edges(
                 for own, keys in zip(under.carried[level - 1], entries[level][2]): own[done:stop] = keys
             done = stop
         size = under.step(plan, level, done, size)
-    return torch.cat([under.x[:, -1], *ends])
+    return torch.cat([under.x[:, -1].to(net.device), *ends])
 
 # %% ../nbs/05b_routing.ipynb #c051
 def receive(rows, kind, layer, change, patched, budget):
@@ -385,9 +388,10 @@ def receive(rows, kind, layer, change, patched, budget):
     for level in range(int(layer.min()) + 1, len(net.layers)):
         mine = (layer < level).nonzero()[:, 0]
         if kind != "q" and not net.kv_heads[level]: continue   # it reads another layer's keys
-        if kind == "q": x, more = through_query(rows.some(mine), level, by(level, mine)), []
+        some = rows.some(mine).on(level)
+        if kind == "q": x, more = through_query(some, level, by(level, mine)), []
         else:
-            x, keys = through_keys(rows.some(mine), level, by(level, mine), patched[mine], kind)
+            x, keys = through_keys(some, level, by(level, mine), patched[mine], kind)
             more = [[k.flatten(0, 1) for k in keys]] if level in again else []
         entries[level + 1] = x.flatten(0, 1), rows.runs_of[mine].repeat_interleave(x.shape[1]), *more
         paths += [(row, level, head) for row in mine.tolist() for head in range(x.shape[1])]

@@ -19,7 +19,7 @@ from .facts import InputError
 from .results import Study, finished, load_study, study_by_hand
 from .schema import by_hand, handed_over, pick
 from .selection import KEY, is_known
-from .weights import known_model
+from .weights import base_model, computed_in, known_model
 from .words import count_of, listed
 
 # %% ../nbs/09d_studies.ipynb #8358ce91
@@ -203,15 +203,15 @@ def attention_of(run):
 
 def number_format(run):
     "The dtype of the run, and what was done to the weights before."
-    spec = known_model(run["model"])
+    spec = known_model(base_model(run))
     note = next((p.strip() for p in re.split("[,;]", spec.note) if "4-bit" in p), "") if spec else ""
-    return f"{run['dtype']} on {run['device']}" + (f"; {note}" if note else "")
+    return computed_in(run) + (f"; {note}" if note else "")
 
 # %% ../nbs/09d_studies.ipynb #52fdcb66
 def facts_of(both, study):
     "What is compared, as far as it is not a number of the study."
     run, t = study.run, study.triage
-    return {"family": family(run), "training": training(run["model"]),
+    return {"family": family(run), "training": training(base_model(run)),
         "layers × heads": f"{run['n_layers']} × {run['n_heads']}",
         "attention": attention_of(run), "number format": number_format(run),
         "prompt style": "inside a chat template" if run.get("chat") else "raw text, no chat template",

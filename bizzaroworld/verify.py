@@ -56,7 +56,7 @@ def last_logits(
     hooks=(), # (hook name, function) pairs, for this run only
 )->Float[torch.Tensor, "prompt vocab"]:
     "Logits after the last token, in float32, of one forward pass."
-    device = next(model.original_model.parameters()).device
+    device = model.unembed.original_component.weight.device
     return model.run_with_hooks(prompts.to(device), fwd_hooks=list(hooks))[:, -1].float()
 
 # %% ../nbs/06e_verify.ipynb #v017

@@ -1,0 +1,97 @@
+"A model split over several devices: on a machine without them, the same numbers, and nothing that mixes two devices."
+import contextlib
+from dataclasses import replace
+from types import SimpleNamespace
+import pandas as pd
+import pytest, torch
+from accelerate import dispatch_model
+from bizzaroworld import circuit, experiments, knowledge, study
+from bizzaroworld.bench import random_pairs
+from bizzaroworld.families import layers_of
+from bizzaroworld.network import Network
+from conftest import SHAPE, tiny_model
+from pretend import gpu, split
+
+KINDS = ("gemma2", "gemma3_window", "llama")   # soft-caps, windows, neither
+
+
+def some_pairs():
+    pairs = random_pairs([(7, 2, 4), (9, 3, 4), (7, 2, 4), (8, 3, 4)], vocab=SHAPE["vocab_size"])
+    return [replace(p, category="ab"[i % 2]) for i, p in enumerate(pairs)]
+
+
+def all_numbers(net, pairs, mode=contextlib.nullcontext):
+    "Every table of a study."
+    tables = {name: run(None) for name, _, run in study.parts_of("m", net, pairs, pairs)}
+    with mode(): beside, left_out = study.other_tables("m", net, pairs, pairs, pd.concat(tables.values(), ignore_index=True))
+    assert not left_out
+    return {**tables, **beside, "floor": pd.DataFrame([dict(floor=experiments.noise_floor(net, pairs[:2]))]), "baselines": knowledge.baselines(net, pairs)}
+
+
+def same(got, wanted):
+    assert set(got) == set(wanted)
+    for name, table in wanted.items(): pd.testing.assert_frame_equal(got[name], table, check_exact=True, obj=name)
+
+
+def model_of(kind): return tiny_model(kind).eval().requires_grad_(False)
+def network(model): return Network(SimpleNamespace(original_model=model))
+
+
+WAYS = {"all on one": lambda n: [0] * n, "halves": lambda n: [i * 2 // n for i in range(n)], "in turn": lambda n: [(i + 1) % 2 for i in range(n)]}
+
+
+def there(kind, way, mode):
+    "The engine of a tiny model whose layers lie on GPUs that are not there; its weights are made in a mode of gradients."
+    model = model_of(kind)
+    network(model)   # what there is in it is looked for once, here
+    where, layers = layers_of(model)
+    devices = WAYS[way](len(layers))
+    with mode(): net = network(split(model, where, devices))
+    assert [d.index for d in net.devices] == devices and net.device.index == 0
+    return net
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_split_study_has_the_same_numbers(kind, monkeypatch):
+    "Two GPUs that are not there: the numbers of one, to the bit."
+    pairs, found = some_pairs(), []
+    known = {len(some): circuit.attribution(network(model_of(kind)), some) for some in (pairs, pairs[:2])}
+    monkeypatch.setattr(circuit, "attribution", lambda net, pairs, **k: known[len(pairs)])   # its gradients have a test of their own
+    for way in WAYS:
+        with gpu(): found.append(all_numbers(there(kind, way, torch.inference_mode), pairs, torch.inference_mode))
+    same(found[1], found[0]); same(found[2], found[0])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_layers_that_wait_elsewhere_give_the_same_numbers(kind, tmp_path, monkeypatch):
+    "Weights on disk, fetched by accelerate for each call: what looks into a layer finds them, gradients too."
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)   # as on a GPU, where one thread asks: two would take them from each other
+    pairs, model = some_pairs(), model_of(kind)
+    wanted = all_numbers(network(model), pairs)
+    where, layers = layers_of(model)
+    far = model_of(kind)
+    rest = {n: "cpu" for n, m in far.named_modules() if n and not where.startswith(n) and not n.startswith(where + ".")}
+    dispatch_model(far, {**rest, **{f"{where}.{l}": "disk" if l % 2 else "cpu" for l in range(len(layers))}}, offload_dir=tmp_path)
+    assert {p.device.type for p in layers_of(far)[1][1].parameters()} == {"meta"}
+    same(all_numbers(network(far), pairs), wanted)
+
+
+def test_the_pretence_refuses_two_devices():
+    with gpu():
+        a, b = torch.ones(3).to("cuda:0"), torch.ones(3).to("cuda:1")
+        assert (a.device.index, b.device.index) == (0, 1) and (b + 1).device.index == 1 and torch.zeros(2, device="cuda:1").device.index == 1
+        with pytest.raises(RuntimeError, match="two of them, cuda:0 and cuda:1"): a + b
+        with pytest.raises(RuntimeError, match="two of them"): a[torch.zeros(1, dtype=torch.long, device="cuda:1")]
+        assert torch.equal((a + b.to("cuda:0")).cpu(), torch.full((3,), 2.0)) and a.to("cuda:0") is a
+
+
+def test_a_move_that_is_left_out_is_seen(monkeypatch):
+    "Rows that are not brought to the next layer's device end in the pretence's refusal."
+    from bizzaroworld.engine import Climb, patch_all
+    from bizzaroworld.bench import study_patches
+    pairs = some_pairs()
+    with gpu():
+        net = there("llama", "halves", torch.inference_mode)
+        patch_all(net, pairs, study_patches(net))
+        monkeypatch.setattr(Climb, "to", lambda self, level: None)
+        with pytest.raises(RuntimeError, match="device"): patch_all(net, pairs, study_patches(net))
