@@ -27,6 +27,6 @@ setup(
     package_data={"bizzaroworld.data": ["*.csv", "*.json", "shapes/*.json", "bench/*.json"],
                   "bizzaroworld.book": ["*.ipynb", "*.md", "*.css", "reports/*.ipynb", "site/*"]},
     install_requires=cfg["requirements"].split(),
-    extras_require={"embedded": cfg["embedded_requirements"].split(), "bits": cfg["bits_requirements"].split(), "bench": cfg["bench_requirements"].split(), "dev": cfg["dev_requirements"].split()},
+    extras_require={"embedded": cfg["embedded_requirements"].split(), "bits": cfg["bits_requirements"].split(), "dask": cfg["dask_requirements"].split(), "slurm": cfg["slurm_requirements"].split(), "bench": cfg["bench_requirements"].split(), "dev": cfg["dev_requirements"].split()},
     entry_points={"console_scripts": cfg["console_scripts"].split(), "nbdev": ["bizzaroworld=bizzaroworld._modidx:d"]},
 )

@@ -140,13 +140,14 @@ def _some_valid(args, table, source, name):
                      f"{brief(battery.dropped.reason.mode()[0], 250)}; see bizzaroworld check")
 
 # %% ../nbs/12_cli.ipynb #c019
-def _out(args, name, source):
+def _out(one):
     "Where a study goes."
     from bizzaroworld.hub import folder_name
     from bizzaroworld.selection import RULES
     from bizzaroworld.weights import packed_name
-    named = source if source in ("shared", *RULES) and source != "default" else ""
-    return Path(args.out or Path(args.results)/named/packed_name(folder_name(name), args.bits))
+    named = one.source if one.source in ("shared", *RULES) and one.source != "default" else ""
+    if one.apart and one.battery and not named: named = Path(one.battery).stem   # several batteries in one plan
+    return Path(one.out or Path(one.root)/named/packed_name(folder_name(one.model), one.bits))
 
 def _check_experiments(args):
     "Refuse an experiment that there is not."
@@ -156,64 +157,95 @@ def _check_experiments(args):
     for e in args.experiments: experiment_of(e)
 
 # %% ../nbs/12_cli.ipynb #52bfc787
-def _check_study(args, table, source):
-    "Refuse what cannot be studied before the first model is loaded."
-    from bizzaroworld.selection import SELECTIONS, select
+def _studies_asked(args):
+    "The studies that the words or the plan name, each with words of its own."
     from bizzaroworld.facts import InputError
+    if bool(args.plan) == bool(args.model): raise InputError("study wants either --model or --plan: give one of them")
+    rows = [dict(model=m, seed=s) for s in dict.fromkeys(args.seed) for m in dict.fromkeys(args.model or ())]
+    if args.plan:
+        from bizzaroworld.queue import read_study_plan
+        rows = read_study_plan(args.plan)
+    every = {**vars(args), "seed": args.seed[0]}
+    ones = [argparse.Namespace(**{**every, **row}) for row in rows]
+    seeds, files = {o.seed for o in ones}, {o.battery for o in ones}
+    for one in ones:
+        _check_experiments(one)
+        one.root, one.apart = Path(one.results)/(f"seed-{one.seed}" * (len(seeds) > 1)), len(files) > 1
+        known = [o for o in ones if hasattr(o, "source") and (o.battery, o.seed) == (one.battery, one.seed)]
+        one.table, one.source = (known[0].table, known[0].source) if known else _battery_file(one)
+        one.place = _out(one)
+        more = [one.battery] * (one.apart and bool(one.battery)) + [f"seed {one.seed}"] * (len(seeds) > 1)
+        one.label = ", ".join([one.model, *more])
+    return ones
+
+# %% ../nbs/12_cli.ipynb #831261b5
+def _check_places(args, ones):
+    "Refuse studies that would stand in each other's way, or cannot be written."
+    from bizzaroworld.facts import InputError
+    from bizzaroworld.hub import locate
     from bizzaroworld.results import check_folder
-    from bizzaroworld.hub import folder_name, locate, model_folder
-    args.model = list(dict.fromkeys(args.model))
-    if args.beside and (source != "default" or args.out):
+    from bizzaroworld.selection import SELECTIONS, select
+    if args.beside and (args.out or any(o.source != "default" for o in ones)):
         raise InputError("--beside goes with the default battery in --results: leave --battery and --out out")
-    if args.selection not in SELECTIONS: select(None, args.selection)
-    if args.out and len(args.model) > 1:
-        raise InputError(f"--out names one folder, and there are {len(args.model)} models: leave it out or use "
-                         "--results")
-    folders = [folder_name(name) for name in args.model]
-    if len(set(folders)) < len(folders):
-        raise InputError(f"{' and '.join(args.model)} would share one folder of results: study them one by one with "
-                         "--out")
-    for name in args.model:
-        locate(name); check_folder(out := _out(args, name, source), source)
-        _check_writable(out, "--out" if args.out else "--results")
-    for name in args.model: model_folder(name, weights=False)   # a hub is asked before the heavy libraries are loaded
-    _check_experiments(args)
-    for name in args.model: _some_valid(args, table, source, name)
+    if not args.cluster == "slurm" and (args.partition or args.account or args.gpus):
+        raise InputError("--partition, --account and --gpus are words of Slurm: they go with --cluster slurm")
+    for one in ones:
+        if one.selection not in SELECTIONS: select(None, one.selection)
+    if args.out and len(ones) > 1:
+        raise InputError(f"--out names one folder, and there are {len(ones)} studies: leave it out or use --results")
+    for one in ones:
+        twin = next((o for o in ones if o is not one and o.place == one.place), None)
+        if twin:
+            raise InputError(f"{one.label} and {twin.label} would share one folder of results: study them one by one "
+                             "with --out")
+    for one in ones:
+        locate(one.model); check_folder(one.place, one.source)
+        _check_writable(one.place, "--out" if one.out else "--results")
+
+def _check_model(one):
+    "Refuse what cannot be studied before the first model is loaded."
+    from bizzaroworld.hub import model_folder
+    model_folder(one.model, weights=False)   # a hub is asked before the heavy libraries are loaded
+    _some_valid(one, one.table, one.source, one.model)
 
 # %% ../nbs/12_cli.ipynb #c021
-class _Studies:
-    "Runs studies with the words of a command; keeps the model that it loaded last."
-    def __init__(self, args): self.args, self.tokenizers, self.name, self.model = args, {}, None, None
+def _options_of(one):
+    "How a study's model is loaded, as a worker may be told."
+    return tuple({**_weights(one), **_prompts(one), "pairs": one.pairs or 60}.items())
 
-    def at_hand(self, name):
-        from bizzaroworld.models import load
-        if name != self.name:
-            self.name = self.model = None
-            gc.collect()   # one is freed before the next is loaded; modules refer to each other in circles
-            before = self.tokenizers.get(name)
-            self.model = load(name, self_test=before is None, tokenizer=before, pairs=self.args.pairs or 60,
-                **_weights(self.args), **_prompts(self.args))
-            self.name, self.tokenizers[name] = name, self.model.tokenizer
-        return self.model
-
-    def run(self, name, table, source, **options): # of `study`
-        from bizzaroworld.study import study
-        args = self.args
-        out, args.doing = _out(args, name, source), name if len(args.model) > 1 else ""
-        done = study(self.at_hand(name), table, out=out, source=source, seed=args.seed,
-            how=_how(args), count=args.pairs,
-            progress=progress_line(name, 60 if not hasattr(table, "iloc") else len(table)), **options)
-        _left_out(name, done)
-        return _summary(args, name, out, done.run)
+def _wanted(one, source=None, after=(), **asked):
+    "A study for the queue; `asked` is of `asked_of`, or a function `asked` that gives it later."
+    from bizzaroworld.queue import Wanted
+    from bizzaroworld.study import asked_of
+    where = argparse.Namespace(**{**vars(one), "source": source or one.source, "out": None if source else one.out})
+    given = asked.pop("asked", None) or asked_of(one.table, source=one.source, seed=one.seed, selection=one.selection,
+        quick=one.quick, experiments=one.experiments, how=_how(one), count=one.pairs)
+    label = f"{one.label}, {source}" if source else one.label
+    return Wanted(label, one.model, _options_of(one), given, _out(where), tuple(after))
 
 # %% ../nbs/12_cli.ipynb #9af78515
-def _beside(studies, name):
+def _beside(one):
     "Other batteries of the same model, with the experiments that its headline numbers need."
     from bizzaroworld.headline import HEADLINE_EXPERIMENTS, SIDES
-    from bizzaroworld.results import study_table
-    from bizzaroworld.selection import pool
-    valid = study_table(_out(studies.args, name, "default"), "candidates.csv")
-    return [studies.run(name, pool(battery, valid), battery, experiments=HEADLINE_EXPERIMENTS) for battery in SIDES]
+    def asked(battery):
+        from bizzaroworld.results import study_table
+        from bizzaroworld.selection import pool
+        from bizzaroworld.study import asked_of
+        return asked_of(pool(battery, study_table(one.place, "candidates.csv")), source=battery, seed=one.seed,
+            experiments=HEADLINE_EXPERIMENTS, how=_how(one), count=one.pairs)
+    return [_wanted(one, battery, [one.label], asked=lambda b=battery: asked(b)) for battery in SIDES]
+
+def _shared(ones):
+    "Experiments 1 and 3 of several models on the pairs that all of them know."
+    def asked(one):
+        from bizzaroworld.results import shared_table
+        from bizzaroworld.study import asked_of
+        return asked_of(shared_table(one.root), source="shared", seed=one.seed, experiments=("1", "3"), how=_how(one),
+            count=one.pairs)
+    roots = [o.root for o in ones if o.source == "default" and not o.out]
+    return [_wanted(one, "shared", [o.label for o in ones if o.root == one.root and o.source == "default"],
+        asked=lambda one=one: asked(one)) for one in reversed(ones) if roots.count(one.root) > 1
+            and one.source == "default"]
 
 # %% ../nbs/12_cli.ipynb #c021b
 def _left_out(name, done):
@@ -232,23 +264,62 @@ def _summary(args, name, out, run):
     return found
 
 # %% ../nbs/12_cli.ipynb #c023
+def _queue(args, wanted, failed):
+    "Run studies where the words say; tell of each when it is finished."
+    from bizzaroworld.executors import executor_of
+    from bizzaroworld.queue import run_queue
+    executor = executor_of(workers=args.workers, cluster=args.cluster or "", folder=args.results, device=args.device,
+        **{k: getattr(args, k) for k in ("partition", "account", "minutes", "gpus")})
+    if getattr(executor, "link", ""): _note("bizzaroworld", f"the cluster's dashboard: {executor.link}")
+    of, found = {w.label: w for w in wanted}, []
+    def tell(event, work, tasks):
+        if event == "finished":
+            _left_out(of[work.name].model, work.value)
+            found.append(_summary(args, of[work.name].model, of[work.name].out, work.value.run))
+        elif event == "lost":
+            _note("bizzaroworld", _line(f"{work.name}: a worker is gone, {tasks[0].name} is done again"))
+        elif event == "failed": failed[work.name] = work.error; _tell_failure(args, work.name, work.error)
+    one = len(wanted) == 1
+    count = 100 if not one else len(t) if hasattr(t := getattr(wanted[0].asked, "table", None), "iloc") else 60
+    label = f"{wanted[0].model}" if one else f"{len(wanted)} studies"
+    run_queue(wanted, executor, tell=tell, progress=progress_line(label, count, unit="pair" if one else "%"))
+    return found
+
+def _tell_failure(args, label, error):
+    "One line about a study that failed beside others; a battery that cannot be shared is no failure."
+    if args.alone: return
+    shared = label.endswith(", shared") and _is(error, "facts", "InputError")
+    if shared: args.unshared = _line(f"no shared battery: {error}"); return
+    _failed(argparse.Namespace(debug=args.debug, doing=label), error)
+
+# %% ../nbs/12_cli.ipynb #cbebb257
 def _study(args):
-    "Run the study of each model; of several, also experiments 1 and 3 on the pairs that all of them know."
-    from bizzaroworld.facts import InputError
-    table, source = _battery_file(args)
-    _check_study(args, table, source)
-    studies = _Studies(args)
-    found = []
-    for name in args.model:
-        found.append(studies.run(name, table, source, selection=args.selection, quick=args.quick,
-            experiments=args.experiments))
-        if args.beside: found += _beside(studies, name)
-    if len(args.model) > 1 and source == "default":
-        from bizzaroworld.results import shared_table
-        try: shared = shared_table(args.results)
-        except InputError as e: _note("bizzaroworld", _line(f"no shared battery: {e}"))
-        else: found += [studies.run(name, shared, "shared", experiments=("1", "3")) for name in reversed(args.model)]
-    if args.json: return found[0] if len(args.model) == 1 else {"studies": found}
+    "Run the studies; of several models, also experiments 1 and 3 on the pairs that all of them know."
+    ones, failed, args.unshared = _studies_asked(args), {}, ""
+    args.alone = len(ones) == 1 and not args.beside
+    _check_places(args, ones)
+    for one in list(ones):
+        try: _check_model(one)
+        except Exception as e:
+            if len(ones) == 1 or not _is(e, "facts", "InputError"): raise
+            failed[one.label] = e; _tell_failure(args, one.label, e); ones.remove(one)
+    wanted = [w for one in ones for w in [_wanted(one), *(_beside(one) if args.beside else ())]] + _shared(ones)
+    found = _queue(args, wanted, failed) if wanted else []
+    if args.unshared: _note("bizzaroworld", args.unshared)
+    failed = {k: e for k, e in failed.items() if not (k.endswith(", shared") and _is(e, "facts", "InputError"))}
+    if failed and args.alone: raise next(iter(failed.values()))
+    args.status = 0 if not failed else 1 + all(_is(e, "facts", "InputError") for e in failed.values()) * (not found)
+    if not args.json: return
+    told = dict(failed=[dict(study=k, why=str(e)) for k, e in failed.items()]) if failed else {}
+    return found[0] if args.alone else {"studies": found, **told}
+
+def _status(args):
+    "How far the studies of a folder are."
+    from bizzaroworld.status import all_status, status_line
+    found = all_status(args.results)
+    if args.json: return {"studies": found}
+    for study in found: _put(status_line(study))
+    if not found: _put(f"no study in {args.results}")
 
 # %% ../nbs/12_cli.ipynb #c023b
 def _check_writable(path, option, *, file=False):
@@ -267,7 +338,9 @@ def _check_writable(path, option, *, file=False):
 def _report(args):
     "Run the report's notebooks and render the site."
     from bizzaroworld.report import render_site, run_report
+    from bizzaroworld.status import unfinished
     _check_writable(args.site, "--site")
+    for line in unfinished(args.results): _note("bizzaroworld", _line(f"not shown: {line}"))
     index = (render_site if args.render_only else run_report)(results=args.results, site=args.site)
     _put(f"the site is in {args.site}: open {Path(args.site)/'index.html'}")
 
@@ -364,8 +437,8 @@ def _look(args):
     _put("the page is in {file} ({seconds} s)".format(**found))
 
 # %% ../nbs/12_cli.ipynb #c027
-COMMANDS = dict(models=_models, check=_check, export=_export, study=_study, report=_report, look=_look,
-    verify=_verify, bench=_bench)
+COMMANDS = dict(models=_models, check=_check, export=_export, study=_study, status=_status, report=_report,
+    look=_look, verify=_verify, bench=_bench)
 
 def _quiet():
     "Keep libraries from printing bars and notes of their own."

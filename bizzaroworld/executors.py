@@ -6,7 +6,7 @@
 __all__ = ['Task', 'Work', 'Here', 'Processes', 'OnDask', 'InJobs', 'LostWorker', 'Loop', 'drive', 'gpus_here', 'executor_of']
 
 # %% ../nbs/06ab_executors.ipynb #48f0b0b3
-import contextlib, os, threading, time
+import contextlib, os, shutil, threading, time
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -161,7 +161,7 @@ class InJobs(Here):
         import submitit
         self.slots, self.name = workers, f"{count_of(workers, 'job')} ({kind})"
         self.kind, self.patience = kind, .1 if kind == "local" else 2
-        cores = os.cpu_count() or 1
+        cores, self.folder, self.jobs = os.cpu_count() or 1, Path(folder), []
         self.cores = max(1, cores // workers) if kind == "local" else None
         try: self.pool = submitit.AutoExecutor(folder, cluster=kind)
         except RuntimeError as e: raise InputError(f"--cluster {kind}: {brief(e, 200)}") from e
@@ -171,7 +171,8 @@ class InJobs(Here):
 # %% ../nbs/06ab_executors.ipynb #0f2b5249
 @patch
 def submit(self:InJobs, function, *args):
-    return _Promise(self.pool.submit(function, *args), self.patience)
+    self.jobs.append(self.pool.submit(function, *args))
+    return _Promise(self.jobs[-1], self.patience)
 
 @patch
 def bundles(self:InJobs, tasks):
@@ -185,6 +186,13 @@ def bundles(self:InJobs, tasks):
 @patch
 def lost(self:InJobs, error):
     return type(error).__name__ in ("UncompletedJobError", "FailedSubmissionError")
+
+@patch
+def close(self:InJobs, now=False):
+    "The jobs' own files go when all is done; of what was stopped they stay, to be looked at."
+    for job in self.jobs:
+        if now: contextlib.suppress(Exception)(job.cancel)()
+    if not now: shutil.rmtree(self.folder, ignore_errors=True)
 
 # %% ../nbs/06ab_executors.ipynb #89946aad
 class LostWorker(RuntimeError):

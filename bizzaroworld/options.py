@@ -43,22 +43,23 @@ def _prompt_words(p):
     p.add_argument("--chat", action="store_true",
         help="each prompt begins the answer inside the model's chat template")
 
-def _reading_words(p):
-    "How a battery is read."
+def _reading_words(p, **seeds):
+    "How a battery is read; `seeds` says how many there may be."
+    seeds = seeds or dict(default=0)
     p.add_argument("--align", choices=("equal", "right"), default="equal",
         help="prompts of unequal length: left out (default), or position by position from the right end")
     p.add_argument("--answers", choices=("first", "single", "whole"), default="first",
         help="answers of several tokens: the first token that differs (default), left out, or the whole "
         "answer's log-probability")
     p.add_argument("--pairs", type=_count, metavar="N", help="draw so many of the pairs, by --seed")
-    p.add_argument("--seed", type=_seed, default=0, metavar="N", help="of everything that draws (default: 0)")
+    p.add_argument("--seed", type=_seed, metavar="N", help="of everything that draws (default: 0)", **seeds)
 
 # %% ../nbs/11b_options.ipynb #25ec1247
 def _shared(p, *words):
     "The options that several commands have in common."
     add = dict(
         model=lambda: p.add_argument("--model", required=True, type=_word, metavar="M", help=MODEL),
-        models=lambda: p.add_argument("--model", required=True, nargs="+", type=_word, metavar="M",
+        models=lambda: p.add_argument("--model", nargs="+", type=_word, metavar="M",
             help=MODEL + "; of several, the pairs that all of them know are studied too"),
         battery=lambda: p.add_argument("--battery", type=_word, metavar="F",
             help="file of pairs or of relations (CSV, JSON); the model's default battery if not given; `words`, "
@@ -72,6 +73,7 @@ def _shared(p, *words):
         bits=lambda: p.add_argument("--bits", type=int, choices=(8, 4),
             help="pack the model's matrices in so many bits a number: less memory, another model"),
         prompts=lambda: _prompt_words(p), reading=lambda: _reading_words(p),
+        readings=lambda: _reading_words(p, nargs="+", default=[0]),
         json=lambda: p.add_argument("--json", action="store_true", help="one JSON object on standard output"),
         results=lambda: p.add_argument("--results", type=_word, default="results", metavar="DIR",
             help="folder of finished studies (default: results)"))
@@ -101,8 +103,8 @@ def parser():
         "bits", "prompts", "reading", "json", "results").add_argument("--mend", type=_word, metavar="FILE",
         help="also write the battery with what can be mended for certain, such as a target's missing space")
     sub = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
-        "device", "bits", "prompts", "reading", "json", "results")
-    _study_options(sub)
+        "device", "bits", "prompts", "readings", "json", "results")
+    _study_options(sub); _worker_options(sub)
     sub = command("report", "notebooks and site from what is in the results", "results")
     sub.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
     sub.add_argument("--render-only", action="store_true", help="render again without recomputing")
@@ -112,6 +114,7 @@ def parser():
         help=".csv: edge attribution patching; .json: auto-circuit")
     sub.add_argument("--form", choices=("eap", "auto-circuit", "pairs"), help="if not as the name of the file says")
     _look_options(command("look", "one pair of one's own as one page", "device", "bits", "prompts", "json"))
+    command("status", "how far the studies in a folder are, and what failed", "results", "json")
     command("verify", "published numbers of others, measured again on models at hand", "json")
     _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery",
         "device", "prompts", "json", "results"))
@@ -130,6 +133,20 @@ def _study_options(p):
         help="also other facts (words, unsure, unknown), with what the headline numbers need")
     p.add_argument("--experiments", type=_word, metavar="E,E",
         help="only these of the six, such as 1,3; implies --quick")
+
+# %% ../nbs/11b_options.ipynb #597b2aeb
+def _worker_options(p):
+    "Where the parts of a study are done."
+    p.add_argument("--plan", type=_word, metavar="FILE",
+        help="instead of --model: a file of studies (CSV, or YAML with lists of models, batteries, seeds)")
+    p.add_argument("--workers", type=_count, metavar="N",
+        help="processes on this machine, with GPUs one each; jobs of a cluster (default: 1 process, 2 jobs)")
+    p.add_argument("--cluster", type=_word, metavar="C",
+        help="dask://HOST:PORT or a scheduler file: a Dask cluster; slurm: jobs; local: jobs on this machine")
+    p.add_argument("--partition", type=_word, metavar="P", help="of Slurm")
+    p.add_argument("--account", type=_word, metavar="A", help="of Slurm")
+    p.add_argument("--minutes", type=_count, default=240, metavar="N", help="that a job may take (default: 240)")
+    p.add_argument("--gpus", type=_count, metavar="N", help="for each job")
 
 # %% ../nbs/11b_options.ipynb #466651f0
 def _look_options(p):
@@ -208,6 +225,7 @@ def progress_line(
     count:int, # pairs in all
     *,
     stream=None, # standard error if not given
+    unit:str="pair", # what is counted
 ): # a function of the share done, or None where there is no terminal
     "A bar with pairs done and time left, on a terminal only."
     from tqdm import tqdm
@@ -218,7 +236,7 @@ def progress_line(
     def show(share):
         nonlocal bar
         with suppress(OSError):   # the window was closed; the study goes on
-            bar = bar or tqdm(total=count, desc=_line(label, 60), unit="pair", ncols=110, ascii=True, file=stream)
+            bar = bar or tqdm(total=count, desc=_line(label, 60), unit=unit, ncols=110, ascii=True, file=stream)
             bar.update(int(share * count) - bar.n)
             if share >= 1: bar.close()
     return show
