@@ -25,7 +25,7 @@ from .pair_pages import Paired, pair_body, standalone
 from .results import Study
 from .routing import head_patterns
 from .schema import DIRECTIONS, MAPPED
-from .study import about, strongest, with_tokens
+from .measuring import about, strongest, with_tokens
 from .tokens import encode, token_texts
 from .weights import computed_in
 from .website import write_assets

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['EXPERTS', 'WINDOWS', 'LOCAL', 'ROOM', 'SENDERS', 'RANDOM_RANKINGS', 'APPROXIMATED', 'imported', 'code_sha256',
-           'settings_of', 'about', 'Load', 'Loaded', 'at_hand', 'on_cores', 'with_tokens', 'finished_study',
+           'settings_of', 'about', 'Load', 'Loaded', 'at_hand', 'let_go', 'on_cores', 'with_tokens', 'finished_study',
            'check_replaced', 'Asked', 'Begun', 'one_token_each', 'tables_wanted', 'begin', 'prove_on', 'strongest',
            'tables_of', 'Job', 'job_of', 'refuse_other_code', 'joined', 'measure']
 
@@ -132,6 +132,11 @@ def at_hand(
             model = load(at.name, **dict(at.options))
             _kept[at] = Loaded(model, Network(model))
         return _kept.setdefault(at, _kept.pop(at))   # the last that is used goes last
+
+def let_go():
+    "Keep no model any longer."
+    with _one_at_a_time: _kept.clear()
+    gc.collect()
 
 @contextlib.contextmanager
 def on_cores(count):

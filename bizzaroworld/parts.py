@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['PART', 'PICTURED', 'UNITS', 'READS', 'SHARE', 'PARTS', 'PLAN', 'LOG', 'LISTENING', 'Part', 'on_some_pairs',
            'controls_of', 'parts_of', 'units_of', 'settings_key', 'part_name', 'write_part', 'read_part', 'kept_parts',
-           'myself', 'leave_word', 'words_left', 'write_plan', 'read_plan', 'drop_parts', 'telling', 'listening']
+           'myself', 'leave_word', 'words_left', 'keep_words', 'write_plan', 'read_plan', 'drop_parts', 'telling',
+           'listening']
 
 # %% ../nbs/06aa_parts.ipynb #dfd693de
 import contextlib, json, os, re, socket, sys, time
@@ -156,6 +157,13 @@ def words_left(
             with contextlib.suppress(ValueError, KeyError, TypeError):
                 found.append((row := json.loads(line), row["time"], row["by"], row["event"], row["part"])[0])
     return sorted(found, key=lambda row: row["time"])
+
+def keep_words(
+    folder:Path, # of a study that is finished
+):
+    "Put what all workers have said into one file of the study, `workers.log`, the oldest line first."
+    text = "".join(json.dumps(row) + "\n" for row in words_left(folder/".parts"))
+    write_whole(folder/"workers.log", lambda p: p.write_text(text, encoding="utf-8"))
 
 # %% ../nbs/06aa_parts.ipynb #2c42f105
 def write_plan(

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from .facts import InputError, brief, read_text
 from .executors import Here, Work, drive
-from .measuring import Load
+from .measuring import Load, let_go
 from .parts import LISTENING
 from .study import steps
 
@@ -106,4 +106,6 @@ def run_queue(
         if event != "began": share()
         if tell: tell(event, work, tasks)
     try: return drive(works, executor, told)
-    finally: LISTENING.clear(); executor.close(now=any(w.state == "open" for w in works))
+    finally:
+        LISTENING.clear(); executor.close(now=any(w.state == "open" for w in works))
+        if not executor.shared: let_go()   # a notebook may go on

@@ -18,7 +18,7 @@ from .network import Network
 from .knowledge import Chosen
 from .experiments import random_heads
 from .executors import Here, Task, Work, drive
-from .parts import LISTENING, PARTS, drop_parts, leave_word, myself, read_part, write_plan
+from .parts import LISTENING, PARTS, drop_parts, keep_words, leave_word, myself, read_part, write_plan
 from .measuring import Asked, Load, Loaded, begin, job_of, joined, measure, one_token_each, prove_on
 from .proof import ProofError
 from .results import BESIDE, Study, check_folder, load_study, write_run
@@ -104,7 +104,7 @@ def steps(
     cores:int|None=None, # of whoever measures a part; as many as there are if not given
     every:int|None=None, # of whoever begins it
     name:str="", # of the model, for others who want the folder
-    words:bool=False, # leave what workers said of a failure
+    words:bool=False, # leave what workers said, of a failure too
 ): # a generator for `Work`
     "A study as lists of tasks; it returns the finished `Study`."
     began, kept, asked = time.perf_counter(), out/".parts", asked() if callable(asked) else asked
@@ -122,6 +122,7 @@ def steps(
                 *map(task, parts)]
             measured += yield [task(p) for p in later]
             finish(out, begun, proved, measured, began)
+            if words: keep_words(out)
         drop_parts(out)
         return load_study(out)
 

@@ -13,17 +13,17 @@ WORKER = r'''
 import json, random, sys, time
 count, long = int(sys.argv[1]), int(sys.argv[2])
 import pandas as pd
-from bizzaroworld import engine, knowledge, models, study
+from bizzaroworld import engine, experiments, knowledge, machine, models, parts
 from bizzaroworld.bench import random_pairs
 net = engine.Network(models.load("gemma-3-270m", device="cpu", self_test=False))
 shapes = pd.read_csv("data/lengths.csv")[["tokens", "start", "stop"]].values.tolist()
 pairs = random_pairs([shapes[i % len(shapes)] for i in range(count)] + [(long, long - 9, long - 8)] * bool(long), vocab=200_000)
-study.forget_peak("cpu")
+machine.forget_peak("cpu")
 began, worked = time.perf_counter(), time.process_time()
 knowledge.baselines(net, pairs)
-rows = sum(len(run(None)) for _, _, run in study.parts_of("m", net, pairs, pairs, quick=True, experiments=("1", "3")))
+rows = sum(len(experiments.run_experiments("m", net, list(p.pairs), p.ids)) for p in parts.parts_of(pairs, pairs, quick=True, experiments=("1", "3")))
 print(json.dumps(dict(pairs=len(pairs), longest=max(p.n_tokens for p in pairs), patches=rows, seconds=round(time.perf_counter() - began, 1),
-    processor_seconds=round(time.process_time() - worked, 1), peak_memory_bytes=study.peak_memory("cpu"))))
+    processor_seconds=round(time.process_time() - worked, 1), peak_memory_bytes=machine.peak_memory("cpu"))))
 '''
 
 

@@ -156,7 +156,7 @@ def tiny_battery(path, pairs):
 
 def test_a_stopped_study_goes_on(tiny_folders, tiny_models, tmp_path, monkeypatch):
     "Killed in the middle, and started again: the same table as in one go, and the finished part is not made twice."
-    from bizzaroworld import study as module
+    from bizzaroworld import measuring, study as module
     from bizzaroworld.battery import read_battery
     from bizzaroworld.schema import EVERY_PAIR
     tiny_battery(tmp_path/"many.csv", 160); monkeypatch.chdir(tmp_path)
@@ -167,8 +167,8 @@ def test_a_stopped_study_goes_on(tiny_folders, tiny_models, tmp_path, monkeypatc
     while not made() and process.poll() is None and time.time() < until: time.sleep(0.01)
     process.kill(); process.wait()
     assert made() and not (tmp_path/"out/run.json").exists()
-    calls, run = [], module.run_experiments
-    monkeypatch.setattr(module, "run_experiments", lambda *words, **options: (calls.extend([1] * (tuple(words[3]) == EVERY_PAIR and not options.get("control"))), run(*words, **options))[1])
+    calls, run = [], measuring.run_experiments
+    monkeypatch.setattr(measuring, "run_experiments", lambda *words, **options: (calls.extend([1] * (tuple(words[3]) == EVERY_PAIR and not options.get("control"))), run(*words, **options))[1])
     study = lambda out: module.study(tiny_models["gemma3"], read_battery("many.csv"), out=tmp_path/out, source="many.csv").patches
     again = study("out")
     assert not calls and not made()

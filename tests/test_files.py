@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from attack import files as attack
-from bizzaroworld import cli, files, machine, results, schema, study
+from bizzaroworld import cli, files, machine, measuring, results, schema, study
 from bizzaroworld.battery import COLUMNS
 from bizzaroworld.facts import InputError
 
@@ -104,7 +104,7 @@ def test_a_full_disk_loses_no_part(again, tmp_path, monkeypatch):
         with pytest.raises(OSError, match="No space left"): again(tmp_path)
     kept = sorted((tmp_path/".parts").iterdir())
     assert kept and not (tmp_path/"run.json").exists() and not list(tmp_path.glob(".bizzaroworld*"))
-    monkeypatch.setattr(study, "write_part", lambda *words: pytest.fail("a part was made again"))
+    monkeypatch.setattr(measuring, "write_part", lambda *words: pytest.fail("a part was made again"))
     again(tmp_path)
     assert not list(tmp_path.glob(".*"))
 

@@ -13,7 +13,8 @@ from bizzaroworld.network import Network
 from bizzaroworld.models import load
 from bizzaroworld.results import load_study, study_by_hand
 from bizzaroworld.schema import by_hand
-from bizzaroworld.study import about, study
+from bizzaroworld.measuring import about
+from bizzaroworld.study import study
 from bizzaroworld.audit import lacks_of, proven, reference_of
 from bizzaroworld.words import visible
 
@@ -159,7 +160,7 @@ def test_what_a_family_lacks_is_said_and_no_more(family, tmp_path):
 
 @pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "gemma4_moe", "granitemoe", "llama4", "phimoe", "dots1", "qwen2_moe", "olmoe", "deepseek_v2", "mistral", "gpt_neo", "gemma4", "gemma3", "falcon"])
 def test_experts_and_windows_are_read_from_every_kind_of_configuration(family):
-    from bizzaroworld.study import EXPERTS, _first, _layer_kinds
+    from bizzaroworld.measuring import EXPERTS, _first, _layer_kinds
     config, mixture = zoo.tiny(family).config, family not in ("mistral", "gpt_neo", "gemma4", "gemma3", "falcon")
     assert (_first(config, EXPERTS) == 4) if mixture else not _first(config, EXPERTS)
     local = dict(mistral=4, mixtral=4, phimoe=0, gpt_neo=2, falcon=0, gpt_oss=2, llama4=2).get(family)
