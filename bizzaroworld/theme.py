@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['VEGA_MIME', 'COLOURS', 'PALETTE', 'DIVERGING', 'INK', 'FINE', 'GREY', 'GAP', 'LOOK', 'DARK', 'WORDS', 'spec_only',
-           'use', 'fine_line', 'interval_rule', 'titled', 'dark']
+           'use', 'fine_line', 'interval_rule', 'leads', 'titled', 'dark']
 
 # %% ../nbs/10_theme.ipynb #f0845c25
 import textwrap
@@ -56,6 +56,14 @@ def interval_rule(
 )->alt.Chart:
     "The interval of each row, from `low` to `high`, across."
     return base.mark_rule(strokeWidth=1.5, color=INK).encode(x="low:Q", x2="high:Q", **encodings)
+
+def leads(
+    marks:alt.Chart, # each of which stands for one pair
+    rows:pd.DataFrame, # what they are drawn from
+)->alt.Chart:
+    "The same marks; a click on one leads to its pair's page, where the rows have a column `page`."
+    return marks.encode(href="page:N") if "page" in rows else marks
+
 
 # %% ../nbs/10_theme.ipynb #3ff3d88e
 LOOK = {"font": "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif",

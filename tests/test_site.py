@@ -42,7 +42,8 @@ def site(tmp_path_factory):
     executed.mkdir(parents=True)
     table, three = patches(), [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]
     nbformat.write(notebook("Index", charts.handover(table)), executed / "index.ipynb")
-    nbformat.write(notebook("Study", charts.handover(table), charts.handover(table), charts.category_map(table), charts.damage_scatter(table, against="total_swing"),
+    known = table.assign(page="method.html")   # in the place of a pair's own page
+    nbformat.write(notebook("Study", charts.handover(known), charts.handover(known), charts.category_map(known), charts.damage_scatter(known, against="total_swing"),
         charts.attention_view(["<bos>", "▁France", "</script>"], [three], ["L1 H0"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
     for name in ("compare", "battery", "performance", "claims", "explorer"):
         nbformat.write(notebook(name), executed / f"{name}.ipynb")
@@ -126,6 +127,19 @@ def test_every_picture_is_drawn_without_a_network(site):
             assert "could not be drawn" not in figure and "NaN" not in re.sub(r"(?s)<script.*?</script>", "", figure), f"{page.name}: {title!r}"
             drawn += 1
     assert drawn >= 5
+
+
+CLICK = "const mark = document.querySelector('%s'); if (!mark) { document.title = 'no mark'; return; } mark.dispatchEvent(new MouseEvent('click', {bubbles: true, clientX: 9, clientY: 9, view: window}));"
+
+
+@needs_browser
+@pytest.mark.parametrize("mark, leads", (("#largest-damage-against-totalswing .mark-symbol path", True), ("#the-answer-leaves-the-entity-and-arrives-at-the .mark-line path", True),
+    ("#where-each-categorys-answer-is-carried-layer-by-layer .mark-rect path", False)))
+def test_a_click_on_a_pair_opens_its_page(site, mark, leads):
+    "A dot and a thin line; a cell of a mean leads nowhere."
+    seen = dom(site / "study-x.html", LATER % (CLICK % mark))
+    title = re.search(r"<title>(.*?)</title>", seen)[1].strip()
+    assert title.startswith("Method" if leads else "x"), title
 
 
 # circuitsvis writes coloured tokens as text and paints attention on a canvas, which a dump of the elements shows as an empty tag:
