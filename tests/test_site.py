@@ -102,6 +102,26 @@ def test_the_name_of_a_folder_reads_letter_by_letter(site):
     assert seen["head"].strip() == ODD and ODD in seen["title"] and ODD in seen["menu"] and ODD in seen["found"], seen
 
 
+@needs_browser
+def test_a_term_says_its_meaning_to_keys_and_to_a_finger(site):
+    "Where it has the focus its meaning is there to be read; the first touch shows it, the second goes on; Escape puts it away."
+    seen = """const t = document.querySelector('a.bz-term'), said = () => getComputedStyle(t, '::after').content, out = [said()];
+      t.focus(); out.push(said()); t.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true})); out.push(said());
+      const real = matchMedia; window.matchMedia = q => q.includes('hover') ? {matches: true} : real(q); const touch = new MouseEvent('click', {bubbles: true, cancelable: true}); t.dispatchEvent(touch); out.push(touch.defaultPrevented, said());
+      const again = new MouseEvent('click', {bubbles: true, cancelable: true}); addEventListener('click', e => { out.push(e.defaultPrevented); e.preventDefault(); document.body.dataset.seen = JSON.stringify([t.textContent, t.getAttribute('href'), ...out]); }, {once: true}); t.dispatchEvent(again);"""
+    term, href, before, focus, escaped, held, touched, second = json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / "method.html", LATER % seen))[1]))
+    assert before == escaped == "none" and len(focus) > 30 and touched == focus and held and not second, (before, focus, escaped, held, touched, second)
+    assert f'id="{href.split("#")[1]}"' in (site / "glossary.html").read_text(), (term, href)
+
+
+def test_each_term_of_a_page_is_explained_once_and_in_prose_of_ours(site):
+    for page in site.glob("*.html"):
+        found = re.findall(r'<a class="bz-term" href="glossary.html#([\w-]+)"', page.read_text())
+        assert len(found) == len(set(found)), page.name
+    assert len(re.findall('class="bz-term"', (site / "method.html").read_text())) > 10
+    assert len(re.findall("<dt ", (site / "glossary.html").read_text())) > 30 and "bz-term" not in (site / "study-x.html").read_text()
+
+
 def test_no_directive_and_no_record_leaks(site):
     text = (site / "study-x.html").read_text()
     assert "#| export" not in text and "papermill" not in text and "{.cell" not in text

@@ -180,6 +180,15 @@
     all(); at.scrollIntoView();
   }
 
+  // A term says its meaning when a finger touches it, and leads to the glossary at the second touch; Escape puts the meaning away.
+  var told = null;
+  function tell(e) {
+    var term = e.target.closest && e.target.closest("a.bz-term");
+    if (term && term !== told && matchMedia("(hover: none)").matches) { e.preventDefault(); term.focus(); told = term; } else told = null;
+  }
+  document.addEventListener("click", tell);
+  document.addEventListener("keydown", function (e) { if (e.key === "Escape" && document.activeElement.matches(".bz-term")) document.activeElement.blur(); });
+
   // What the renderer leaves without a name of its own, or calls by the wrong one.
   function named() {
     document.querySelectorAll("nav").forEach(function (n) { if (!n.getAttribute("aria-label")) n.setAttribute("aria-label", n.id === "quarto-sidebar" ? "pages and chapters" : n.classList.contains("navbar") ? "main pages" : n.id || "pages"); });
