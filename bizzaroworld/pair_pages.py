@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 import pandas as pd
 from . import pair_charts
+from .audit import reproduce
 from .browser import audited, mark, tokenizer_of
 from .charts import show_token
 from .figures import chart_figure
@@ -159,7 +160,8 @@ def pair_page(
     say = lambda side: f"{letters(row[f'{side}_prompt'])} → {letters(str(row[f'{side}_target']).strip())}"
     front = dict(title=say("clean"), subtitle="One fact, token by token and layer by layer", toc=False)
     head = "".join(f"{k}: {json.dumps(v, ensure_ascii=False)}\n" for k, v in front.items())
-    body = links_line(one, battery_idx, others) + explained(READING) + pair_body(one, battery_idx)
+    made = reproduce(one.study).parts[0].data
+    body = links_line(one, battery_idx, others) + explained(READING) + pair_body(one, battery_idx) + made
     return f"---\n{head}---\n\n" + raw_block(body + scripts(body))["data"]["text/markdown"] + "\n"
 
 def search_entry(
