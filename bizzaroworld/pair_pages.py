@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['DRAWN', 'READING', 'ALONE', 'Paired', 'prompt_boxes', 'checks_line', 'every_token', 'pair_body', 'bare_spec',
-           'as_html', 'links_line', 'pair_page', 'search_entry', 'write_pair_pages', 'standalone']
+           'as_html', 'links_line', 'pair_page', 'search_entry', 'write_rows', 'write_pair_pages', 'standalone']
 
 # %% ../nbs/10ja_pair_pages.ipynb #5089ffd1
-import html, json
+import html, json, zipfile
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,7 +142,7 @@ def links_line(
         same = other.rows[(other.rows[both] == row[both]).all(axis=1)]
         if len(same): said.append((f"{other.files[same.index[0]]}.html", f"the same in {letters(other.folder)}"))
     said += [(page_file("study", one.folder).replace(".ipynb", ".html"), f"all of {letters(one.folder)}"),
-        ("battery.html", "all pairs"), (f"pairs/{one.files[battery_idx]}.csv", "rows (CSV)")]
+        ("battery.html", "all pairs"), (f"pairs/{one.files[battery_idx]}.csv.zip", "rows (CSV, zipped)")]
     return '<p class="bz-links">' + " ".join(f'<a href="{html.escape(to)}">{word}</a>' for to, word in said) + "</p>"
 
 # %% ../nbs/10ja_pair_pages.ipynb #0bd2141b
@@ -176,6 +176,15 @@ def search_entry(
         section=f"{say('corrupt')}: pair {battery_idx}, {row.category}, {one.folder}")
 
 # %% ../nbs/10ja_pair_pages.ipynb #6a367b2f
+def write_rows(
+    rows:pd.DataFrame, # of a pair
+    path:Path, # ends with `.csv.zip`
+):
+    "Rows as a zipped CSV, which pandas opens as it is and a desktop by a double click; the same bytes each time."
+    inside = zipfile.ZipInfo(path.name.removesuffix(".zip"), (1980, 1, 1, 0, 0, 0))
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(inside, rows.to_csv(index=False), zipfile.ZIP_DEFLATED, 9)
+
 def write_pair_pages(
     results, # folder of finished studies
     folder:Path, # where the pages go, and `pairs/` with their rows
@@ -190,7 +199,7 @@ def write_pair_pages(
         for idx, name in one.files.items():
             (folder/f"{name}.md").write_text(pair_page(one, idx, others), encoding="utf-8")
             entries.append(search_entry(one, idx, f"{name}.html"))
-            pair_rows(one.study, idx).to_csv(folder/"pairs"/f"{name}.csv", index=False)
+            write_rows(pair_rows(one.study, idx), folder/"pairs"/f"{name}.csv.zip")
         index = folder/"pairs"/f"index-{address_part(one.folder, 40, exact=True)}.json"
         index.write_text(json.dumps(entries), encoding="utf-8")
     return sum(len(one.files) for one in every if only in ("", one.folder))

@@ -6,8 +6,9 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
-from bizzaroworld import charts, report, theme, website
-from bizzaroworld.schema import by_hand
+from bizzaroworld import charts, explorer, report, theme, website
+from bizzaroworld.results import study_by_hand
+from bizzaroworld.schema import by_hand, handed_over
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the PATH")
@@ -31,6 +32,11 @@ def notebook(title, *shown):
     return nbformat.v4.new_notebook(cells=cells)
 
 
+class Shown(str):
+    "HTML that a cell shows."
+    def _repr_mimebundle_(self, include, exclude): return {"text/html": str(self), "text/plain": "…"}
+
+
 ODD = "a#b%20?c *d* _e_ <b>f<b> 'g' \"h\" {{< env HOME >}} &amp; модель"   # what a folder may be called
 
 
@@ -45,7 +51,9 @@ def site(tmp_path_factory):
     known = table.assign(page="method.html")   # in the place of a pair's own page
     nbformat.write(notebook("Study", charts.handover(known), charts.handover(known), charts.category_map(known), charts.damage_scatter(known, against="total_swing"),
         charts.attention_view(["<bos>", "▁France", "</script>"], [three], ["L1 H0"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
-    for name in ("compare", "battery", "performance", "claims", "explorer"):
+    small = study_by_hand(by_hand(handed_over(), categories="aabb"))
+    nbformat.write(notebook("Explorer", Shown(explorer.explorer([explorer.explored(small)]).parts[0].data)), executed / "explorer.ipynb")
+    for name in ("compare", "battery", "performance", "claims"):
         nbformat.write(notebook(name), executed / f"{name}.ipynb")
     odd = notebook("Study")
     odd.cells.append(nbformat.v4.new_markdown_cell("A zebra."))
@@ -160,6 +168,27 @@ def test_a_click_on_a_pair_opens_its_page(site, mark, leads):
     seen = dom(site / "study-x.html", LATER % (CLICK % mark))
     title = re.search(r"<title>(.*?)</title>", seen)[1].strip()
     assert title.startswith("Method" if leads else "x"), title
+
+
+EXPLORED = """location.hash = '%s'; addEventListener('load', () => setTimeout(() => { const m = k => document.querySelector('select[data-choice="' + k + '"]'); %s; setTimeout(() => {
+  const rows = [...document.querySelectorAll('.bz-result tr')].map(r => [...r.cells].map(c => c.textContent));
+  document.body.dataset.seen = JSON.stringify({hash: location.hash, rows: rows, maps: [...document.querySelectorAll('.bz-map')].map(x => [x.getAttribute('aria-label'), x.querySelectorAll('.mark-rect.role-mark path').length, x.offsetWidth > 0])}); }, 800); }, 800))"""
+
+
+@needs_browser
+def test_the_explorer_keeps_two_sentences_and_what_is_read_in_its_address(site):
+    "One choice in the address, one by a menu, one by a click on a cell; the numbers between the sentences are those of the study."
+    def seen(address, act=""): return json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / "explorer.html", EXPLORED % (address, act)))[1]))
+    one = seen("pair=1&metric=p", "")
+    assert one["maps"][0][0].endswith("noising, probability of the clean answer") and one["maps"][0][1:] == [8, True] and not one["maps"][1][2]   # four layers at two tokens
+    both = seen("pair=1&view=both&metric=ld&site=resid_pre&token=3&layer=1", "m('layer').value = '0'; m('layer').dispatchEvent(new Event('change'))")
+    assert "view=both" in both["hash"] and "metric=ld" in both["hash"] and both["hash"].endswith("layer=0") and [x[2] for x in both["maps"]] == [True, True]
+    small = study_by_hand(by_hand(handed_over(), categories="aabb"))
+    row, at = small.triage.iloc[1], small.patches.query("experiment == '2B' and site == 'resid_pre' and layer == 0 and battery_idx == 1").set_index("direction")
+    written = lambda v: f"{v:.1f}".replace("-", "\u2212")
+    assert [r[1] for r in both["rows"]] == [written(v) for v in (row.ld_clean, at.ld_patched["noising"], at.ld_patched["denoising"], row.ld_corrupt)], both["rows"]
+    click = seen("pair=1", "const c = document.querySelector('.bz-map .mark-rect.role-mark path'), b = c.getBoundingClientRect(); for (const e of ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click']) c.dispatchEvent(new MouseEvent(e, {bubbles: true, view: window, clientX: b.x + 3, clientY: b.y + 3}))")
+    assert "view=both" in click["hash"] and "token=" in click["hash"] and len(click["rows"]) == 4
 
 
 # circuitsvis writes coloured tokens as text and paints attention on a canvas, which a dump of the elements shows as an empty tag:
