@@ -20,7 +20,7 @@ from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
 from .words import ends, head_name, number
 from .schema import MAPPED, RESIDUAL, pick
-from .theme import COLOURS, DIVERGING, FINE, GAP, LOOK, fine_line, interval_rule, leads, titled
+from .theme import COLOURS, DIVERGING, FINE, GAP, LOOK, ends_said, fine_line, interval_rule, leads, titled
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
@@ -461,7 +461,7 @@ def lens_chart(
         "chance), at the entity's last token and at the final token. Patch: mean effect of resid_pre at the whole "
         "entity (experiment 3) and at the final token (experiment 1), noising. Right: median rank of the clean "
         "target by the lens, clean run, logarithmic, 1 on top. The last point of the lens is the model's own output. "
-        "Bands: 95 % intervals.")
+        "Bands: 95 % intervals.", ends_said(alt.Chart(data[data.panel != LENS_PANELS["rank"]])))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c051
 WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66",

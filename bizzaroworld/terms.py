@@ -46,7 +46,7 @@ def explained(
         if row.term in seen: return m[0]
         seen.add(row.term)
         said = html.escape(row.meaning.replace("*", ""))
-        return f'<a class="bz-term" href="glossary.html#{row.name}" aria-description="{said}">{m[0]}</a>'
+        return f'<a class="bz-term" href="glossary.html#{row.name}" data-said="{said}">{m[0]}</a>'
     return pattern.sub(link, text)
 
 # %% ../nbs/10ic_terms.ipynb #1592487a

@@ -6,6 +6,7 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
+import load
 from bizzaroworld import charts, explorer, report, theme, website
 from bizzaroworld.results import study_by_hand
 from bizzaroworld.schema import by_hand, handed_over
@@ -50,7 +51,7 @@ def site(tmp_path_factory):
     nbformat.write(notebook("Index", charts.handover(table)), executed / "index.ipynb")
     known = table.assign(page="method.html")   # in the place of a pair's own page
     nbformat.write(notebook("Study", charts.handover(known), charts.handover(known), charts.category_map(known), charts.damage_scatter(known, against="total_swing"),
-        charts.attention_view(["<bos>", "▁France", "</script>"], [three], ["L1 H0"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
+        charts.attention_view(["<bos>", "▁France", "</script>"], [three, three[::-1]], ["L1 H0", "L1 H1"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
     small = study_by_hand(by_hand(handed_over(), categories="aabb"))
     nbformat.write(notebook("Explorer", Shown(explorer.explorer([explorer.explored(small)]).parts[0].data)), executed / "explorer.ipynb")
     for name in ("compare", "battery", "performance", "claims"):
@@ -171,7 +172,7 @@ def test_a_click_on_a_pair_opens_its_page(site, mark, leads):
 
 
 EXPLORED = """location.hash = '%s'; addEventListener('load', () => setTimeout(() => { const m = k => document.querySelector('select[data-choice="' + k + '"]'); %s; setTimeout(() => {
-  const rows = [...document.querySelectorAll('.bz-result tr')].map(r => [...r.cells].map(c => c.textContent));
+  const rows = [...document.querySelectorAll('.bz-result tbody tr')].map(r => [...r.cells].map(c => c.textContent));
   document.body.dataset.seen = JSON.stringify({hash: location.hash, rows: rows, maps: [...document.querySelectorAll('.bz-map')].map(x => [x.getAttribute('aria-label'), x.querySelectorAll('.mark-rect.role-mark path').length, x.offsetWidth > 0])}); }, 800); }, 800))"""
 
 
@@ -206,7 +207,26 @@ def test_tokens_and_attention_are_drawn(site):
     assert re.sub(r"<[^>]+>", "", tokens).strip().startswith("⟨bos⟩&nbsp;France&nbsp;is")
     assert len(set(re.findall(r"background-color: (rgb[^;]+);", tokens))) == 3     # effects 0, 1 and 0.1
     painted = [int(n) for n in re.findall(r'data-colours="(\d+)"', attention)]
-    assert "L1 H0" in attention and len(painted) == 2 and min(painted) >= 4, painted  # small and large; the weights 1, .5, .3, .2, 0
+    assert "L1 H0" in attention and len(painted) == 3 and min(painted) >= 4, painted  # two small and a large; the weights 1, .5, .3, .2, 0
+
+
+@needs_browser
+def test_a_head_is_chosen_by_keys(site):
+    "The second small picture is reached and pressed; the large one is then of that head."
+    act = """const tiles = () => [...document.querySelectorAll('.bz-tokens [role=button]')], large = () => [...document.querySelectorAll('.bz-tokens h3, .bz-tokens h2')].map(h => h.textContent).join('|');
+      const out = [tiles().length, large()]; tiles()[1].focus(); out.push(document.activeElement === tiles()[1]); document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}));
+      setTimeout(() => { out.push(large(), tiles()[1].getAttribute('aria-pressed')); document.body.dataset.seen = JSON.stringify(out); }, 600);"""
+    count, before, focused, after, pressed = json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / "study-x.html", LATER % act))[1]))
+    assert (count, focused, pressed) == (2, True, "true") and "L1 H1" in after and "L1 H1" not in before, (before, after)
+
+
+@needs_browser
+def test_pages_open_soon(site):
+    "A generous bound, for machines that do much else; `python tests/load.py SITE` prints the times that count."
+    for page in ("index", "study-x"):
+        used, drawn = load.load_times(site / f"{page}.html")[1:]
+        print(f"{page}: can be used after {used:.0f} ms, drawn after {drawn:.0f} ms")
+        assert 0 < used <= drawn < 15_000
 
 
 @needs_browser

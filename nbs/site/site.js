@@ -63,6 +63,20 @@
     });
   }
 
+  // The small pictures of heads choose the large one by keys too; the program that draws them listens to a pointer alone.
+  function choosable(target) {
+    target.querySelectorAll("h4").forEach(function (name) {
+      var tile = name.parentElement;
+      if (tile.getAttribute("role") === "button") return;
+      tile.tabIndex = 0; tile.setAttribute("role", "button"); tile.setAttribute("aria-label", "show head " + name.textContent + " large"); tile.setAttribute("aria-pressed", "false");
+      tile.addEventListener("click", function () {
+        var on = tile.getAttribute("aria-pressed") !== "true";
+        target.querySelectorAll("[aria-pressed]").forEach(function (t) { t.setAttribute("aria-pressed", String(on && t === tile)); });
+      });
+      tile.addEventListener("keydown", function (e) { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); tile.click(); } });
+    });
+  }
+
   function attend(box) {
     if (box.dataset.done) return;
     box.dataset.done = "1";
@@ -70,6 +84,7 @@
     target.id = box.id + "-view";
     box.appendChild(target);
     new MutationObserver(function () {
+      choosable(target);
       target.querySelectorAll("canvas:not([aria-label])").forEach(function (c) { c.setAttribute("aria-label", "attention of a head between the tokens"); });
     }).observe(target, { childList: true, subtree: true });
     window.CircuitsVis.render(target.id, window.CircuitsVis[call.element], call.props);
@@ -144,6 +159,7 @@
           if (v !== null) rows.push({ t: t, token: name, layer: layer, effect: v, picked: menus.view.value === "both" && t === menus.token.selectedIndex && layer === menus.layer.selectedIndex });
         }
       });
+      rows.sort(function (a, b) { return a.picked - b.picked; });   // the chosen cell is drawn last, and its frame is whole
       spec.data = { values: rows }; delete spec.datasets; spec.width = "container"; spec.encoding.x.scale = { domain: names };
       colour.legend.title = menus.metric.selectedOptions[0].text;
       if (metric !== "effect") colour.legend.format = metric === "p" ? ".0%" : ".1f";
@@ -165,11 +181,12 @@
     // What each run says when the chosen state comes from the other one.
     function result() {
       var pair = chosen(), t = menus.token.selectedIndex, layer = menus.layer.selectedIndex, out = find(".bz-result"), table = document.createElement("table"), body = table.createTBody();
-      var number = function (v) { return v === null ? "not measured" : v.toFixed(1).replace("-", "\u2212"); }, share = function (v) { return v === null ? "" : Math.round(100 * v) + " % of the way"; };
+      var number = function (v) { return v === null ? "not measured" : v.toFixed(1).replace("-", "\u2212"); }, share = function (v) { return v === null ? "" : Math.round(100 * v).toString().replace("-", "\u2212") + " %"; };
       var line = function (head, v, more) { var row = body.insertRow(), th = document.createElement("th"); th.scope = "row"; th.textContent = head; row.appendChild(th); row.insertCell().textContent = number(v); row.insertCell().textContent = more || ""; };
-      table.createCaption().textContent = "LD with " + pair.tokens[t] + " at layer " + layer + " taken from the other run";
+      table.createCaption().textContent = "LD when the state of \u201c" + pair.tokens[t].replace(/^\d+ /, "") + "\u201d before layer " + layer + " comes from the other run";
+      var head = table.createTHead().insertRow(); ["", "LD", "of the way"].forEach(function (w) { var th = document.createElement(w ? "th" : "td"); if (w) th.scope = "col"; th.textContent = w; head.appendChild(th); });
       line("clean run", pair.ld[0]);
-      ["noising", "denoising"].forEach(function (d) { line((d === "noising" ? "clean" : "corrupt") + " run, this state from the " + (d === "noising" ? "corrupt" : "clean") + " one", value(pair, d, t, layer, "ld"), share(value(pair, d, t, layer, "effect"))); });
+      ["noising", "denoising"].forEach(function (d) { line((d === "noising" ? "clean" : "corrupt") + " run, patched", value(pair, d, t, layer, "ld"), share(value(pair, d, t, layer, "effect"))); });
       line("corrupt run", pair.ld[1]);
       out.replaceChildren(table);
     }
