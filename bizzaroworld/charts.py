@@ -86,7 +86,7 @@ def _curve_layers(data, colour, axis_title, order):
     tip = [alt.Tooltip(f"{colour}:N"), alt.Tooltip("x:Q", title=axis_title),
         alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
     zero = fine_line(data, width=.7)
-    thin = base.transform_filter("datum.kind == 'pair'").mark_line(opacity=.13, strokeWidth=.8, clip=True)
+    thin = base.transform_filter("datum.kind == 'pair'").mark_line(strokeOpacity=.13, strokeWidth=.8)
     return alt.layer(leads(thin.encode(y=y, detail="pair:N"), data),
         mean.mark_area(opacity=.22).encode(y=alt.Y("low:Q"), y2="high:Q"), zero,
         mean.mark_line(strokeWidth=2.4).encode(y=y), mean.mark_circle(size=34, opacity=1).encode(y=y, tooltip=tip))

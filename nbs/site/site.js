@@ -21,10 +21,11 @@
     return Math.min(150, 6 * rows.reduce(function (n, r) { return Math.max(n, String(r[y.field]).length); }, 0));
   }
 
-  // A colour bar starts where the panel does, so a wide one would push a narrow figure out of its frame.
+  // A colour bar starts where the panel does, so a wide one would push a narrow figure out of its frame; words side by side would run into each other.
   function narrow(spec) {
-    var colour = ((spec.spec || spec).encoding || {}).color;
-    if (colour && colour.legend && colour.legend.gradientLength) { colour.legend.gradientLength = 80; colour.legend.titleOrient = "top"; }
+    var encoding = (spec.spec || spec).encoding || {}, colour = encoding.color, across = encoding.x && encoding.x.axis;
+    if (colour && colour.legend && colour.legend.gradientLength) { colour.legend.gradientLength = colour.legend.values ? 120 : 80; colour.legend.titleOrient = "top"; }
+    if (across && across.labelOverlap === false && !across.labelAngle) { across.labelAngle = -40; across.labelFontSize = 11; }
   }
 
   // The built-in renderer marks `html`, Quarto `body`.
