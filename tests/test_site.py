@@ -9,7 +9,7 @@ import pytest
 import load
 from bizzaroworld import charts, explorer, report, theme, website
 from bizzaroworld.results import study_by_hand
-from bizzaroworld.schema import by_hand, handed_over
+from bizzaroworld.schema import by_hand
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no chromium or chrome on the PATH")
@@ -52,7 +52,7 @@ def site(tmp_path_factory):
     known = table.assign(page="method.html")   # in the place of a pair's own page
     nbformat.write(notebook("Study", charts.handover(known), charts.handover(known), charts.category_map(known), charts.damage_scatter(known, against="total_swing"),
         charts.attention_view(["<bos>", "▁France", "</script>"], [three, three[::-1]], ["L1 H0", "L1 H1"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
-    small = study_by_hand(by_hand(handed_over(), categories="aabb"))
+    small = study_by_hand(by_hand(.3, categories="aabb"))   # a part of the way
     nbformat.write(notebook("Explorer", Shown(explorer.explorer([explorer.explored(small)]).parts[0].data)), executed / "explorer.ipynb")
     for name in ("compare", "battery", "performance", "claims"):
         nbformat.write(notebook(name), executed / f"{name}.ipynb")
@@ -184,7 +184,7 @@ def test_the_explorer_keeps_two_sentences_and_what_is_read_in_its_address(site):
     assert one["maps"][0][0].endswith("noising, probability of the clean answer") and one["maps"][0][1:] == [8, True] and not one["maps"][1][2]   # four layers at two tokens
     both = seen("pair=1&view=both&metric=ld&site=resid_pre&token=3&layer=1", "m('layer').value = '0'; m('layer').dispatchEvent(new Event('change'))")
     assert "view=both" in both["hash"] and "metric=ld" in both["hash"] and both["hash"].endswith("layer=0") and [x[2] for x in both["maps"]] == [True, True]
-    small = study_by_hand(by_hand(handed_over(), categories="aabb"))
+    small = study_by_hand(by_hand(.3, categories="aabb"))   # a part of the way
     row, at = small.triage.iloc[1], small.patches.query("experiment == '2B' and site == 'resid_pre' and layer == 0 and battery_idx == 1").set_index("direction")
     written = lambda v: f"{v:.1f}".replace("-", "\u2212")
     assert [r[1] for r in both["rows"]] == [written(v) for v in (row.ld_clean, at.ld_patched["noising"], at.ld_patched["denoising"], row.ld_corrupt)], both["rows"]
