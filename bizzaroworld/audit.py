@@ -4,20 +4,22 @@
 
 # %% auto #0
 __all__ = ['proven', 'reference_of', 'lacks_of', 'answers', 'asked_study', 'checked', 'finished_study_of', 'not_whole',
-           'what_was_run', 'which_model', 'chosen_pairs']
+           'command_of', 'what_was_run', 'which_model', 'reproduce', 'chosen_pairs']
 
 # %% ../nbs/09c_audit.ipynb #a002
+import shlex
 from pathlib import Path
+from IPython.display import HTML
 import pandas as pd
 from .facts import InputError
 from .files import read_table
 from .inference import measured_study
 from .results import load_study, prompt_form, prompt_options, read_run
-from .schema import ALIGN, ANSWERS, RESIDUAL, pick
+from .schema import ALIGN, ANSWERS, EVERY_PAIR, RESIDUAL, pick
 from .selection import SELECTIONS
 from .hub import folder_name
 from .weights import base_model, computed_in
-from .words import count_of, finding, letters, listed, number
+from .words import count_of, finding, html_table, letters, listed, number
 
 # %% ../nbs/09c_audit.ipynb #p011
 def proven(
@@ -183,6 +185,23 @@ def not_whole(
                             f"tokens: {ANSWERS[run.get('answers', 'first')]}.")
     return " ".join(said)
 
+# %% ../nbs/09c_audit.ipynb #efc2e79f
+def command_of(
+    run:dict, # what `run.json` says
+)->str: # for a shell
+    "The command that makes a study again."
+    model = base_model({**run, "model": run.get("settings", {}).get("model", run["model"])})   # a page may say it otherwise
+    words = ["bizzaroworld", "study", "--model", model, "--seed", str(run["seed"])]
+    given = {k: run.get(k) for k in ("dtype", "device")} | {"bos": {True: "on", False: "off"}.get(run.get("bos"))}
+    usual = dict(bits=None, battery="default", selection="C", align="equal", answers="first")
+    given |= {k: v for k, default in usual.items() if (v := run.get(k, default)) != default}
+    if run.get("drawn"): given["pairs"] = run["drawn"]
+    few = run.get("quick") and set(EVERY_PAIR) - set(run.get("experiments", EVERY_PAIR))
+    if few: given["experiments"] = ",".join(e for e in run["experiments"] if e in EVERY_PAIR)
+    words += [w for k, v in given.items() if v for w in (f"--{k}", str(v))]
+    words += ["--chat"] * bool(run.get("chat")) + ["--quick"] * bool(run.get("quick") and not few)
+    return shlex.join(words)
+
 # %% ../nbs/09c_audit.ipynb #b006
 def what_was_run(
     study, # as `asked_study` gives it
@@ -203,9 +222,7 @@ def what_was_run(
         ("noise floor", f"{floor:.1e} logits: the most that patching a run with its own activations moved"),
         ("seed", str(run["seed"])), ("seconds", f"{run.get('seconds', 0):,.0f}"),
         ("commit", str(run.get("git_commit") or "not of a checkout")),
-        ("again",
-            f"bizzaroworld study --model {base_model(run)} --seed {run['seed']}" + f" --bits {run.get('bits')}" *
-                bool(run.get("bits")) + " --quick" * bool(run.get("quick"))),
+        ("again", command_of(run)),
         ("versions", ", ".join(f"{k} {v}" for k, v in run["versions"].items()))]
     return finding(pd.DataFrame(facts, columns=["", "value"]), not_whole(study), reference_of(run), *lacks_of(run),
         proven(run.get("proof")), _still(study))
@@ -226,6 +243,30 @@ def which_model(
     "That the page is of the model which was asked for."
     return finding(f"The model that was loaded calls itself **{letters(study.run['model'])}**; the report stops if "
                    f"that is not the model which was asked for (**{letters(asked)}**).")
+
+# %% ../nbs/09c_audit.ipynb #cbaa10f6
+def _made_with(run):
+    "What the numbers of a study hang on, as names and values."
+    short = lambda digest: f"{str(digest)[:16]}…" if digest else "not kept"
+    return {"command": command_of(run), "seed": run["seed"], "number format, device": computed_in(run),
+        "weights": short(run.get("revision")), "battery": f"{run['battery']}, SHA-256 {short(run['battery_sha256'])}",
+        "table of patches, SHA-256": short(run.get("files", {}).get("patches.parquet")),
+        "code": f"commit {run.get('git_commit') or 'not of a checkout'}, SHA-256 {short(run.get('code_sha256'))}",
+        "versions": ", ".join(f"{k} {v}" for k, v in run["versions"].items()) or "not kept",
+        "seconds": f"{run.get('seconds', 0):,.0f}"}
+
+def reproduce(
+    *studies, # what a page speaks of
+):
+    "How to make the numbers of a page again, folded; nothing where it speaks of no study."
+    if not studies: return finding()
+    made = pd.DataFrame([_made_with(s.run) for s in studies]).T
+    made.columns = [letters(s.run["model"]) for s in studies]   # a model may stand there twice, on two batteries
+    rows = made.map(lambda v: letters(str(v))).rename_axis("").reset_index()
+    rows.loc[0] = [rows.iloc[0, 0], *(f"<code>{v}</code>" for v in rows.iloc[0, 1:])]
+    table = html_table(rows).data
+    return finding(HTML(f'<details class="bz-more bz-reproduce" id="reproduce"><summary>Reproduce these numbers'
+        f'</summary><div class="bz-table">{table}</div></details>'))
 
 # %% ../nbs/09c_audit.ipynb #b009
 def chosen_pairs(

@@ -17,8 +17,8 @@ import numpy as np
 import pandas as pd
 from .inference import cluster_bootstrap, head_map as tested_heads, measured
 from .schema import RESIDUAL, pick
-from bizzaroworld.theme import (COLOURS, DIVERGING, FINE, GAP, GREY, PALETTE, fine_line, interval_rule, spec_only,
-    titled)
+from bizzaroworld.theme import (COLOURS, DIVERGING, FINE, GAP, GREY, PALETTE, fine_line, interval_rule, leads,
+    spec_only, titled)
 from .words import count_of, head_name, in_script, letters, number, visible
 
 # %% ../nbs/10b_charts.ipynb #c011
@@ -62,15 +62,15 @@ def numbers(
 
 def _curve_rows(table, by, axis, pairs, seed):
     "One row a curve: the mean of each group with its band, then each pair's own."
-    out = []
+    out, pages = [], table.drop_duplicates("battery_idx").set_index("battery_idx").get("page")
     for key, group in table.groupby(list(by), sort=False, observed=True):
         wide = group.pivot_table(index=["category", "battery_idx"], columns="layer", values="effect", aggfunc="mean")
         x = [round(float(group[group.layer == l][axis].iloc[0]), 4) for l in wide.columns]
         mean, low, high = (numbers(v) for v in cluster_bootstrap(wide.to_numpy(float), wide.index.get_level_values(0),
             seed=seed))
         out.append(dict(zip(by, key), kind="mean", x=x, effect=mean, low=low, high=high))
-        if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=numbers(v, 3), low=[], high=[])
-                for (c, i), v in zip(wide.index, wide.to_numpy())]
+        if pairs: out += [dict(zip(by, key), kind="pair", pair=f"{c} #{i}", x=x, effect=numbers(v, 3), low=[], high=[],
+            **({} if pages is None else dict(page=pages[i]))) for (c, i), v in zip(wide.index, wide.to_numpy())]
     return pd.DataFrame(out)
 
 # %% ../nbs/10b_charts.ipynb #34b5eb09
@@ -86,8 +86,8 @@ def _curve_layers(data, colour, axis_title, order):
     tip = [alt.Tooltip(f"{colour}:N"), alt.Tooltip("x:Q", title=axis_title),
         alt.Tooltip("effect:Q", format=".3f"), alt.Tooltip("low:Q", format=".3f"), alt.Tooltip("high:Q", format=".3f")]
     zero = fine_line(data, width=.7)
-    return alt.layer(base.transform_filter("datum.kind == 'pair'").mark_line(opacity=.13, strokeWidth=.8,
-        clip=True).encode(y=y, detail="pair:N"),
+    thin = base.transform_filter("datum.kind == 'pair'").mark_line(strokeOpacity=.13, strokeWidth=.8)
+    return alt.layer(leads(thin.encode(y=y, detail="pair:N"), data),
         mean.mark_area(opacity=.22).encode(y=alt.Y("low:Q"), y2="high:Q"), zero,
         mean.mark_line(strokeWidth=2.4).encode(y=y), mean.mark_circle(size=34, opacity=1).encode(y=y, tooltip=tip))
 
@@ -299,8 +299,8 @@ def triage_bars(
         for r in table.itertuples()]
     names = sorted(table[colour].astype(str).unique())
     table = table.sort_values("total_swing", ascending=False).assign(place=range(1, len(table)+1))[
-        ["place", "total_swing", "category", "pair", colour]].round(3)
-    chart = alt.Chart(table).mark_bar().encode(
+        ["place", "total_swing", "category", "pair", colour, *({"page"} & set(table))]].round(3)
+    chart = leads(alt.Chart(table).mark_bar(), table).encode(
         x=alt.X("place:O", title="pairs, by TotalSwing", axis=alt.Axis(labelOverlap=True, labelAngle=0)),
         y=alt.Y("total_swing:Q", title="TotalSwing (logits)"),
         color=alt.Color(f"{colour}:N", scale=alt.Scale(domain=names, range=PALETTE[:max(len(names), 1)])),
@@ -319,7 +319,7 @@ def damage_scatter(
     "Largest damage of each pair against its confidence, with the correlation in the caption."
     table = rows(patches, experiment=experiment,
         direction="noising").assign(total_swing=lambda t: t.ld_clean - t.ld_corrupt)
-    worst = table.groupby(["battery_idx", "category"], as_index=False).agg(
+    worst = table.groupby(["battery_idx", "category", *({"page"} & set(table))], as_index=False).agg(
         damage=("delta", "min"), ld_clean=("ld_clean", "first"),
         total_swing=("total_swing", "first")).astype({"damage": float}).round(3)
     r = (float(np.corrcoef(worst[against].astype(float), worst.damage)[0, 1])
@@ -332,6 +332,7 @@ def damage_scatter(
     line = (points.mark_line(color=FINE, strokeDash=[4, 3], strokeWidth=1)
         .encode(y=alt.Y("limit:Q"), tooltip=alt.Undefined).transform_calculate(limit="-datum.total_swing")
         if against == "total_swing" else None)
+    points = leads(points, worst)
     chart = alt.layer(*([line] if line else []), points).properties(width="container", height=260)
     tail = " Dashed: damage = −TotalSwing, what a patch that moves everything gives." if line else ""
     return titled(chart, f"Largest damage against {'confidence' if against == 'ld_clean' else 'TotalSwing'}",

@@ -89,24 +89,27 @@ def _colours(both):
     "A colour for each model."
     return alt.Scale(domain=sorted(both.names), range=theme.PALETTE[:len(both.names)])
 
-def _rows(both):
+def _rows(both, pages):
     "Release and arrival, noising, with the row of each pair: itself, or its category where there are many."
     t, many = pick(both.pairs, direction="noising").copy(), both.n_pairs > 24
     parts = [[p.split(JOINED)[i].strip() for i in (0, 3, 4)] for p in t.pair]   # category, clean target, corrupt target
+    if pages and not many: t["page"] = [pages.get((m, *p.split(JOINED)), "") for m, p in zip(t.model, t.pair)]
     t["row"] = t.category if many else [f"{c}: {a} / {b}" for c, a, b in parts]
-    long = t.melt(id_vars=["row", "model"], value_vars=["release_depth", "arrival_depth"], var_name="what",
+    held = ["row", "model", *({"page"} & set(t))]
+    long = t.melt(id_vars=held, value_vars=["release_depth", "arrival_depth"], var_name="what",
         value_name="depth")
     long["what"] = long.what.str.removesuffix("_depth")
-    return long.groupby(["row", "model", "what"], as_index=False).depth.mean().round(4), many
+    return long.groupby([*held, "what"], as_index=False).depth.mean().round(4), many
 
 # %% ../nbs/10e_comparison_charts.ipynb #87c7172d
 def pairs_beside(
     both:Comparison,
+    pages=None, # by model and words of a pair, as `one_pair.pages_of` gives them
 ):
     "Release and arrival of each pair (of each category, where there are many), in every model."
-    long, many = _rows(both)
+    long, many = _rows(both, pages)
     order = long.groupby("row").depth.mean().sort_values().index.tolist()
-    chart = alt.Chart(long).mark_point(filled=True, size=70, opacity=.85).encode(
+    chart = theme.leads(alt.Chart(long).mark_point(filled=True, size=70, opacity=.85), long).encode(
         x=alt.X("depth:Q", title="relative depth", scale=alt.Scale(domain=[0, max(1, float(long.depth.max()))])),
         y=alt.Y("row:N", sort=order, title=None, axis=alt.Axis(labelLimit=150)),
         yOffset=alt.YOffset("what:N", sort=["release", "arrival"]),

@@ -20,7 +20,7 @@ from .faithfulness import areas, faithfulness
 from .inference import cluster_bootstrap, head_map as tested_heads, mean, median
 from .words import ends, head_name, number
 from .schema import MAPPED, RESIDUAL, pick
-from .theme import COLOURS, DIVERGING, FINE, GAP, LOOK, fine_line, interval_rule, titled
+from .theme import COLOURS, DIVERGING, FINE, GAP, LOOK, ends_said, fine_line, interval_rule, leads, titled
 
 # %% ../nbs/10d_evidence_charts.ipynb #c010
 FOLDED = ["x", "effect", "low", "high"]   # the lists of a row that is one curve
@@ -204,7 +204,7 @@ def map_panels(
         legend=alt.Legend(gradientLength=130, gradientThickness=10, format=".2~f", title="effect", titleOrient="left",
             titleFontSize=11))
     bold = {"condition": {"test": "indexof(datum.value, '★') >= 0", "value": 700}, "value": 400}
-    rect = alt.Chart(data).mark_rect(stroke=GAP, strokeWidth=.4).encode(color=colour,
+    rect = leads(alt.Chart(data).mark_rect(stroke=GAP, strokeWidth=.4), data).encode(color=colour,
         x=alt.X("layer:O", title=x_title, axis=alt.Axis(labelAngle=0, labelOverlap=True, labelSeparation=5)),
         y=alt.Y("line:N", sort=list(lines), title=None, axis=alt.Axis(labelLimit=130, labelFontWeight=bold)),
         tooltip=["panel:N", "line:N", "layer:O", alt.Tooltip("effect:Q", format=".3f"),
@@ -258,8 +258,8 @@ def token_map(
     data = pd.DataFrame([dict(panel=s, line=n, layer=layers,
         effect=cells.loc[(s, i)].round(3).tolist() if i >= first else [0.]*len(layers), n=[1]*len(layers))
         for s in sites for i, n in enumerate(names)])
-    about = patches[patches.battery_idx == battery_idx].iloc[0]
-    return titled(map_panels(data, sites, names, "layer" if window == 1 else "middle layer"),
+    about, x_title = patches[patches.battery_idx == battery_idx].iloc[0], "layer" if window == 1 else "middle layer"
+    return titled(map_panels(data.assign(**about[about.index == "page"]), sites, names, x_title),
         title or "One prompt, token by token",
         f"Pair {battery_idx} ({about.category}), {about.model}, experiment 5, {direction}: one token and a window of "
         f"{layers_word(window)} patched at a time. Bold, with a star: the entity's last token. The ground's colour is "
@@ -461,7 +461,7 @@ def lens_chart(
         "chance), at the entity's last token and at the final token. Patch: mean effect of resid_pre at the whole "
         "entity (experiment 3) and at the final token (experiment 1), noising. Right: median rank of the clean "
         "target by the lens, clean run, logarithmic, 1 on top. The last point of the lens is the model's own output. "
-        "Bands: 95 % intervals.")
+        "Bands: 95 % intervals.", ends_said(alt.Chart(data[data.panel != LENS_PANELS["rank"]])))
 
 # %% ../nbs/10d_evidence_charts.ipynb #c051
 WINDOW_COLOURS, AWAY_COLOURS = ("#56B4E9", "#0072B2", "#0b3a63", "#D55E00"), ("#b9b9c2", "#8e8e99", "#5c5c66",

@@ -18,7 +18,8 @@ from fastcore.basics import patch
 from . import inference, phases
 from .results import Study
 from .schema import CONTROLS, REAL, RESIDUAL, pick
-from .words import (count_of, ends, finding, head_name, layer_range, letters, listed, number, percent,
+from .words import (count_of, ends, finding, head_name, html_table, layer_range, letters, listed, number,
+    percent,
     signed,
     with_ends, with_interval)
 
@@ -170,6 +171,17 @@ def wrong_things(read):
         activations moves at most {read.floor:.1e} logits, which is the noise floor of these numbers.""",
         floor=read.floor)
 
+# %% ../nbs/09a_findings.ipynb #14ec853d
+def _firmest(triage, columns, count=10):
+    "The firmest pairs; the place of each leads to its page, where there is one."
+    rows = triage.head(count)
+    table = rows[list(columns)].rename(columns=columns)
+    if "page" not in rows: return table
+    table = table.map(lambda v: letters(v) if isinstance(v, str) else v)
+    places = [f'<a href="{letters(p)}">{n}</a>' for p, n in zip(rows.page, rows["rank"])]
+    return html_table(table.assign(**{"#": places}))
+
+
 # %% ../nbs/09a_findings.ipynb #30b72fa6
 def known_facts(read):
     "TotalSwing, and in how many pairs both targets are the first choice."
@@ -183,7 +195,8 @@ def known_facts(read):
         model's first choice among all tokens; the median probability of the clean target on the clean prompt is
         {triage.p_clean_target_on_clean.median():.2f}.""",
         "The ten firmest pairs; all of them are on the page [Battery browser](battery.ipynb).",
-        triage[list(columns)].head(10).rename(columns=columns), first=int(first.sum()), swing=triage.total_swing.mean())
+        _firmest(triage, columns), first=int(first.sum()), swing=triage.total_swing.mean())
+
 
 # %% ../nbs/09a_findings.ipynb #0ed6f7be
 def worst_and_onset(read):

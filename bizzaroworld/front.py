@@ -18,7 +18,7 @@ from .by_claim import not_held
 from .evidence_charts import in_panels
 from .headings import beside_wrong, means, weights_said
 from .headline import HEADLINE, headlines, places_of
-from .one_pair import pair_cells
+from .one_pair import linked, pair_cells
 from .pair_charts import newcomer_map
 from .theme import PALETTE, interval_rule, titled
 from .judged import verdicts, verdicts_counted
@@ -57,7 +57,7 @@ def gathered(
     for study, folder in zip(found, folders):
         name = study.run["model"]
         if names.count(name) > 1: study = replace(study, run=study.run | dict(model=f"{name} ({folder})"))
-        measured = inference.measured_study(study)
+        measured = linked(inference.measured_study(study), folder)
         if len(measured.patches): kept.append((Reading(measured), folder))
         else: still.append(study.run["model"])
     return Finished(tuple(r for r, _ in kept), tuple(f for _, f in kept), tuple(still))

@@ -12,7 +12,7 @@ from .charts import show_token
 from .evidence_charts import in_panels, map_panels
 from .one_pair import pair_cells, tokens_of
 from .schema import DIRECTIONS, MAPPED, pick
-from .theme import COLOURS, DIVERGING, FINE, GAP, GREY, INK, titled
+from .theme import COLOURS, DIVERGING, FINE, GAP, GREY, INK, leads, titled
 from .words import head_name, visible
 
 # %% ../nbs/10fa_pair_charts.ipynb #6720cdaf
@@ -39,11 +39,13 @@ def newcomer_map(
     data = pd.DataFrame(dict(token=[names[i] for i in cells.token_index], layer=cells.layer,
         effect=cells.effect.round(3), said=[_sentence(names[c.token_index], c.layer, c.effect)
             for c in cells.itertuples()]))
+    if "page" in row: data["page"] = row.page
     colour = alt.Color("effect:Q", scale=alt.Scale(domain=[-1, 1], domainMid=0, range=DIVERGING, clamp=True,
         interpolate="rgb"),
         legend=alt.Legend(title="share of the answer that turns", format=".0%", gradientLength=160,
             gradientThickness=10, titleOrient="top", titleFontSize=11, titleLimit=300, values=[0, .5, 1]))
-    chart = alt.Chart(data).mark_rect(stroke=GAP, strokeWidth=.6).encode(color=colour, tooltip="said:N",
+    rects = leads(alt.Chart(data).mark_rect(stroke=GAP, strokeWidth=.6), data)
+    chart = rects.encode(color=colour, tooltip="said:N",
         x=alt.X("token:N", sort=names, title=None, axis=alt.Axis(labelAngle=0, labelFontSize=13, labelLimit=110,
             labelOverlap=False, orient="bottom")),
         y=alt.Y("layer:O", sort="descending", title="layer"))

@@ -168,7 +168,7 @@ def reason_page(
     text = (f"# {title}\n\n> This page could not be made\n\n{letters(last_error(why))}\n\nThe other pages do not "
             "depend on it. When the cause is mended, `bizzaroworld report` makes it again.")
     told = dict(papermill=dict(parameters=dict(results=str(results))))   # as papermill would have written it
-    cell = dict(cell_type="markdown", metadata={}, source=lines(text))
+    cell = dict(cell_type="markdown", metadata=dict(tags=["outside"]), source=lines(text))
     return dict(cells=[cell], metadata=told, nbformat=4, nbformat_minor=5)
 
 # %% ../nbs/11_report.ipynb #c049f

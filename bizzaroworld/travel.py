@@ -231,6 +231,11 @@ def _prompts(read):
     kept = read.triage.set_index("battery_idx")
     return kept.assign(tokens=kept.clean_tokens.map(json.loads)) if "clean_tokens" in kept else None
 
+def _said(prompt):
+    "A prompt, which leads to its pair's page where there is one."
+    text = letters(prompt.clean_prompt)
+    return f"[{text}]({prompt.page})" if "page" in prompt else text
+
 def _effects(read, pair, layer, count):
     "The effect of each token of a prompt; before the entity both prompts are alike, so nothing can move there."
     each = pick(read.real, "5", site="resid_pre", window=1, direction="noising", battery_idx=pair, layer=layer)
@@ -246,7 +251,7 @@ def tokens_that_matter(read):
     released = pick(read.per_pair, direction="noising").release.median()
     parts = []
     for layer in dict.fromkeys((0, min(last, int(released)), last)):
-        parts += [f"**Layer {layer}**: each token of “{letters(first.clean_prompt)}” in the colour of its effect when "
+        parts += [f"**Layer {layer}**: each token of “{_said(first)}” in the colour of its effect when "
                   "`resid_pre` is patched there (noising; blue 1, white 0).", charts.token_effects(first.tokens,
                       _effects(read, mapped[0], layer, len(first.tokens)))]
     return finding(*parts)
@@ -263,7 +268,7 @@ def what_heads_look_at(read):
     best = set(read.triage.sort_values("rank").drop_duplicates("category").battery_idx)
     for pair in [i for i in shown.battery_idx.unique() if i in best][:PICTURES]:
         prompt = prompts.loc[pair]
-        parts += [f"**{letters(prompt.clean_prompt)}** →{letters(prompt.clean_target)}: the heads of largest effect "
+        parts += [f"**{_said(prompt)}** →{letters(prompt.clean_target)}: the heads of largest effect "
                   f"at the final token ({heads}). Rows attend to columns; choose a head to enlarge it.",
             routing_charts.pattern_view(shown, battery_idx=pair, tokens=prompt.tokens)]
     return finding(*parts,

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['OPENS', 'HEADING', 'EXTERNAL', 'PAGE', 'MARK', 'book', 'workplace', 'in_book', 'visible_cells', 'hide_code', 'lines',
            'as_lines', 'unrun', 'raw_block', 'printed', 'page_output', 'front_matter', 'scripts', 'unique_ids',
-           'own_words', 'raw_text', 'with_headings', 'cut_at_headings', 'contents', 'laid_out', 'to_page',
+           'with_terms', 'own_words', 'raw_text', 'with_headings', 'cut_at_headings', 'contents', 'laid_out', 'to_page',
            'write_assets', 'quarto_error', 'pair_entries', 'open_from_disk', 'render', 'log', 'cut_external',
            'page_facts', 'pages', 'page_file', 'page_title', 'page_links', 'project_file', 'begun', 'write_pages',
            'of_others', 'check_site', 'held', 'replace_site', 'skip_links', 'make_site']
@@ -19,6 +19,7 @@ import yaml
 from .facts import InputError
 from .figures import PageFigures, anchor, draw_files
 from .files import LOCK, lock
+from .terms import explained, glossary
 from .theme import DARK, WORDS
 from .words import in_script, letters, visible
 
@@ -169,6 +170,16 @@ def unique_ids(cells:list):
         output["data"]["text/markdown"] = re.sub(r'id="(cv-[0-9a-f]{12})"', again,
             "".join(output["data"]["text/markdown"]))
 
+# %% ../nbs/10j_website.ipynb #79e8b1a1
+def with_terms(
+    cells:list, # of a page
+)->list: # the same; what cells show, and text with the tag `outside`, is left as it is
+    "A page's own prose, with each term explained where it stands first."
+    seen = set()
+    ours = lambda c: c["cell_type"] == "markdown" and "outside" not in c.get("metadata", {}).get("tags", [])
+    return [dict(c, source=explained("".join(c["source"]), seen)) if ours(c) else c for c in cells]
+
+
 # %% ../nbs/10j_website.ipynb #f5540b93
 def own_words(
     notebook:dict, # a page
@@ -197,6 +208,7 @@ def with_headings(
             found.append(dict(cell_type="markdown", metadata={}, source=text))
         if kept: found.append(cell | dict(outputs=kept))
     return found
+
 
 # %% ../nbs/10j_website.ipynb #a82c4124
 HEADING = re.compile(r"(#{2,3}) +(.+?)(?: *\{#([\w-]+)\})? *(?:\n+|$)")
@@ -248,6 +260,7 @@ def to_page(
     "A notebook as a page of the site."
     title, subtitle, cells = front_matter(notebook["cells"])
     draw, said = draw or PageFigures(), own_words(notebook)
+    if prose: cells = with_terms(cells)
     own = [f"{k}: {json.dumps(v)}\n" for k, v in said.items() if k in ("page-layout", "toc")]
     cells = visible_cells(cells)
     for cell in cells:
@@ -441,8 +454,9 @@ def write_pages(
     executed = proc/"_executed"
     for text in executed.glob("*.md"): shutil.copy(text, proc/text.name)
     for text in nbs.glob("*.md"):
-        body = text.read_text(encoding="utf-8")
+        body = explained(text.read_text(encoding="utf-8"))
         (proc/text.name).write_text(f"{body.rstrip()}\n\n{raw_text(scripts(body))}\n", encoding="utf-8")
+    (proc/"glossary.md").write_text(f"{glossary()}\n{raw_text(scripts(''))}\n", encoding="utf-8")
     shutil.rmtree(proc/"pairs", ignore_errors=True)
     if (executed/"pairs").is_dir(): shutil.copytree(executed/"pairs", proc/"pairs")
     sources = [(p, False) for p in [nbs/"tutorial.ipynb", *sorted(nbs.glob("[0-9]*.ipynb"))]]

@@ -45,7 +45,7 @@ def test_hostile_text_is_read_letter_by_letter_and_none_of_it_runs(hostile, kind
 def test_the_pages_of_pairs_show_hostile_text_as_it_is(hostile):
     root, _, studies = hostile
     files = pair_pages.Paired(pages.FOLDER, studies[0]).files
-    assert len(files) == len(studies[0].triage) and all((root / "site" / f"{f}.html").is_file() and (root / "site/pairs" / f"{f}.csv").is_file() for f in files.values())
+    assert len(files) == len(studies[0].triage) and all((root / "site" / f"{f}.html").is_file() and (root / "site/pairs" / f"{f}.csv.zip").is_file() for f in files.values())
     rows = studies[0].triage.set_index("battery_idx")
     for idx in [*files][:4] + [i for i in rows.index if abs(rows.total_swing[i]) < 1e-6]:
         page = root / "site" / f"{files[idx]}.html"
@@ -82,7 +82,7 @@ def test_what_can_be_taken_along_opens(hostile):
         if path.suffix == ".csv": assert len(pd.read_csv(path)) == len(pd.read_parquet(path.with_suffix(".parquet"))) > 0
         if path.suffix == ".svg": assert path.read_text(encoding="utf-8").startswith("<svg")
         if path.suffix == ".png": assert path.read_bytes().startswith(b"\x89PNG")
-    assert len(pd.read_csv(next((root / "site/pairs").glob("*.csv")))) > 50
+    assert len(pd.read_csv(next((root / "site/pairs").glob("*.csv.zip")))) > 50
 
 
 def test_every_link_and_anchor_resolves(hostile):

@@ -6,7 +6,9 @@ from urllib.parse import unquote
 import nbformat
 import pytest
 
-from bizzaroworld import charts, report, theme, website
+import load
+from bizzaroworld import charts, explorer, report, theme, website
+from bizzaroworld.results import study_by_hand
 from bizzaroworld.schema import by_hand
 
 BROWSER = next((b for b in map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome")) if b), None)
@@ -31,6 +33,11 @@ def notebook(title, *shown):
     return nbformat.v4.new_notebook(cells=cells)
 
 
+class Shown(str):
+    "HTML that a cell shows."
+    def _repr_mimebundle_(self, include, exclude): return {"text/html": str(self), "text/plain": "…"}
+
+
 ODD = "a#b%20?c *d* _e_ <b>f<b> 'g' \"h\" {{< env HOME >}} &amp; модель"   # what a folder may be called
 
 
@@ -42,9 +49,12 @@ def site(tmp_path_factory):
     executed.mkdir(parents=True)
     table, three = patches(), [[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]
     nbformat.write(notebook("Index", charts.handover(table)), executed / "index.ipynb")
-    nbformat.write(notebook("Study", charts.handover(table), charts.handover(table), charts.category_map(table), charts.damage_scatter(table, against="total_swing"),
-        charts.attention_view(["<bos>", "▁France", "</script>"], [three], ["L1 H0"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
-    for name in ("compare", "battery", "performance", "claims", "explorer"):
+    known = table.assign(page="method.html")   # in the place of a pair's own page
+    nbformat.write(notebook("Study", charts.handover(known), charts.handover(known), charts.category_map(known), charts.damage_scatter(known, against="total_swing"),
+        charts.attention_view(["<bos>", "▁France", "</script>"], [three, three[::-1]], ["L1 H0", "L1 H1"]), charts.token_effects(["<bos>", "▁France", "▁is"], [0, 1, 0.1])), executed / "study-x.ipynb")
+    small = study_by_hand(by_hand(.3, categories="aabb"))   # a part of the way
+    nbformat.write(notebook("Explorer", Shown(explorer.explorer([explorer.explored(small)]).parts[0].data)), executed / "explorer.ipynb")
+    for name in ("compare", "battery", "performance", "claims"):
         nbformat.write(notebook(name), executed / f"{name}.ipynb")
     odd = notebook("Study")
     odd.cells.append(nbformat.v4.new_markdown_cell("A zebra."))
@@ -101,6 +111,26 @@ def test_the_name_of_a_folder_reads_letter_by_letter(site):
     assert seen["head"].strip() == ODD and ODD in seen["title"] and ODD in seen["menu"] and ODD in seen["found"], seen
 
 
+@needs_browser
+def test_a_term_says_its_meaning_to_keys_and_to_a_finger(site):
+    "Where it has the focus its meaning is there to be read; the first touch shows it, the second goes on; Escape puts it away."
+    seen = """const t = document.querySelector('a.bz-term'), said = () => getComputedStyle(t, '::after').content, out = [said()];
+      t.focus(); out.push(said()); t.dispatchEvent(new KeyboardEvent('keydown', {key: 'Escape', bubbles: true})); out.push(said());
+      const real = matchMedia; window.matchMedia = q => q.includes('hover') ? {matches: true} : real(q); const touch = new MouseEvent('click', {bubbles: true, cancelable: true}); t.dispatchEvent(touch); out.push(touch.defaultPrevented, said());
+      const again = new MouseEvent('click', {bubbles: true, cancelable: true}); addEventListener('click', e => { out.push(e.defaultPrevented); e.preventDefault(); document.body.dataset.seen = JSON.stringify([t.textContent, t.getAttribute('href'), ...out]); }, {once: true}); t.dispatchEvent(again);"""
+    term, href, before, focus, escaped, held, touched, second = json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / "method.html", LATER % seen))[1]))
+    assert before == escaped == "none" and len(focus) > 30 and touched == focus and held and not second, (before, focus, escaped, held, touched, second)
+    assert f'id="{href.split("#")[1]}"' in (site / "glossary.html").read_text(), (term, href)
+
+
+def test_each_term_of_a_page_is_explained_once_and_in_prose_of_ours(site):
+    for page in site.glob("*.html"):
+        found = re.findall(r'<a class="bz-term" href="glossary.html#([\w-]+)"', page.read_text())
+        assert len(found) == len(set(found)), page.name
+    assert len(re.findall('class="bz-term"', (site / "method.html").read_text())) > 10
+    assert len(re.findall("<dt ", (site / "glossary.html").read_text())) > 30 and "bz-term" not in (site / "study-x.html").read_text()
+
+
 def test_no_directive_and_no_record_leaks(site):
     text = (site / "study-x.html").read_text()
     assert "#| export" not in text and "papermill" not in text and "{.cell" not in text
@@ -128,6 +158,40 @@ def test_every_picture_is_drawn_without_a_network(site):
     assert drawn >= 5
 
 
+CLICK = "const mark = document.querySelector('%s'); if (!mark) { document.title = 'no mark'; return; } mark.dispatchEvent(new MouseEvent('click', {bubbles: true, clientX: 9, clientY: 9, view: window}));"
+
+
+@needs_browser
+@pytest.mark.parametrize("mark, leads", (("#largest-damage-against-totalswing .mark-symbol path", True), ("#the-answer-leaves-the-entity-and-arrives-at-the .mark-line path", True),
+    ("#where-each-categorys-answer-is-carried-layer-by-layer .mark-rect path", False)))
+def test_a_click_on_a_pair_opens_its_page(site, mark, leads):
+    "A dot and a thin line; a cell of a mean leads nowhere."
+    seen = dom(site / "study-x.html", LATER % (CLICK % mark))
+    title = re.search(r"<title>(.*?)</title>", seen)[1].strip()
+    assert title.startswith("Method" if leads else "x"), title
+
+
+EXPLORED = """location.hash = '%s'; addEventListener('load', () => setTimeout(() => { const m = k => document.querySelector('select[data-choice="' + k + '"]'); %s; setTimeout(() => {
+  const rows = [...document.querySelectorAll('.bz-result tbody tr')].map(r => [...r.cells].map(c => c.textContent));
+  document.body.dataset.seen = JSON.stringify({hash: location.hash, rows: rows, maps: [...document.querySelectorAll('.bz-map')].map(x => [x.getAttribute('aria-label'), x.querySelectorAll('.mark-rect.role-mark path').length, x.offsetWidth > 0])}); }, 800); }, 800))"""
+
+
+@needs_browser
+def test_the_explorer_keeps_two_sentences_and_what_is_read_in_its_address(site):
+    "One choice in the address, one by a menu, one by a click on a cell; the numbers between the sentences are those of the study."
+    def seen(address, act=""): return json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / "explorer.html", EXPLORED % (address, act)))[1]))
+    one = seen("pair=1&metric=p", "")
+    assert one["maps"][0][0].endswith("noising, probability of the clean answer") and one["maps"][0][1:] == [8, True] and not one["maps"][1][2]   # four layers at two tokens
+    both = seen("pair=1&view=both&metric=ld&site=resid_pre&token=3&layer=1", "m('layer').value = '0'; m('layer').dispatchEvent(new Event('change'))")
+    assert "view=both" in both["hash"] and "metric=ld" in both["hash"] and both["hash"].endswith("layer=0") and [x[2] for x in both["maps"]] == [True, True]
+    small = study_by_hand(by_hand(.3, categories="aabb"))   # a part of the way
+    row, at = small.triage.iloc[1], small.patches.query("experiment == '2B' and site == 'resid_pre' and layer == 0 and battery_idx == 1").set_index("direction")
+    written = lambda v: f"{v:.1f}".replace("-", "\u2212")
+    assert [r[1] for r in both["rows"]] == [written(v) for v in (row.ld_clean, at.ld_patched["noising"], at.ld_patched["denoising"], row.ld_corrupt)], both["rows"]
+    click = seen("pair=1", "const c = document.querySelector('.bz-map .mark-rect.role-mark path'), b = c.getBoundingClientRect(); for (const e of ['pointerdown', 'mousedown', 'pointerup', 'mouseup', 'click']) c.dispatchEvent(new MouseEvent(e, {bubbles: true, view: window, clientX: b.x + 3, clientY: b.y + 3}))")
+    assert "view=both" in click["hash"] and "token=" in click["hash"] and len(click["rows"]) == 4
+
+
 # circuitsvis writes coloured tokens as text and paints attention on a canvas, which a dump of the elements shows as an empty tag:
 # so the page itself counts the colours that it painted
 COUNT = """addEventListener("load", () => setTimeout(() => document.querySelectorAll(".bz-tokens canvas").forEach(c => {
@@ -143,7 +207,26 @@ def test_tokens_and_attention_are_drawn(site):
     assert re.sub(r"<[^>]+>", "", tokens).strip().startswith("⟨bos⟩&nbsp;France&nbsp;is")
     assert len(set(re.findall(r"background-color: (rgb[^;]+);", tokens))) == 3     # effects 0, 1 and 0.1
     painted = [int(n) for n in re.findall(r'data-colours="(\d+)"', attention)]
-    assert "L1 H0" in attention and len(painted) == 2 and min(painted) >= 4, painted  # small and large; the weights 1, .5, .3, .2, 0
+    assert "L1 H0" in attention and len(painted) == 3 and min(painted) >= 4, painted  # two small and a large; the weights 1, .5, .3, .2, 0
+
+
+@needs_browser
+def test_a_head_is_chosen_by_keys(site):
+    "The second small picture is reached and pressed; the large one is then of that head."
+    act = """const tiles = () => [...document.querySelectorAll('.bz-tokens [role=button]')], large = () => [...document.querySelectorAll('.bz-tokens h3, .bz-tokens h2')].map(h => h.textContent).join('|');
+      const out = [tiles().length, large()]; tiles()[1].focus(); out.push(document.activeElement === tiles()[1]); document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'Enter', bubbles: true}));
+      setTimeout(() => { out.push(large(), tiles()[1].getAttribute('aria-pressed')); document.body.dataset.seen = JSON.stringify(out); }, 600);"""
+    count, before, focused, after, pressed = json.loads(html.unescape(re.search(r'data-seen="([^"]+)"', dom(site / "study-x.html", LATER % act))[1]))
+    assert (count, focused, pressed) == (2, True, "true") and "L1 H1" in after and "L1 H1" not in before, (before, after)
+
+
+@needs_browser
+def test_pages_open_soon(site):
+    "A generous bound, for machines that do much else; `python tests/load.py SITE` prints the times that count."
+    for page in ("index", "study-x"):
+        used, drawn = load.load_times(site / f"{page}.html")[1:]
+        print(f"{page}: can be used after {used:.0f} ms, drawn after {drawn:.0f} ms")
+        assert 0 < used <= drawn < 15_000
 
 
 @needs_browser

@@ -21,10 +21,11 @@
     return Math.min(150, 6 * rows.reduce(function (n, r) { return Math.max(n, String(r[y.field]).length); }, 0));
   }
 
-  // A colour bar starts where the panel does, so a wide one would push a narrow figure out of its frame.
+  // A colour bar starts where the panel does, so a wide one would push a narrow figure out of its frame; words side by side would run into each other.
   function narrow(spec) {
-    var colour = ((spec.spec || spec).encoding || {}).color;
-    if (colour && colour.legend && colour.legend.gradientLength) { colour.legend.gradientLength = 80; colour.legend.titleOrient = "top"; }
+    var encoding = (spec.spec || spec).encoding || {}, colour = encoding.color, across = encoding.x && encoding.x.axis;
+    if (colour && colour.legend && colour.legend.gradientLength) { colour.legend.gradientLength = colour.legend.values ? 120 : 80; colour.legend.titleOrient = "top"; }
+    if (across && across.labelOverlap === false && !across.labelAngle) { across.labelAngle = -40; across.labelFontSize = 11; }
   }
 
   // The built-in renderer marks `html`, Quarto `body`.
@@ -63,6 +64,20 @@
     });
   }
 
+  // The small pictures of heads choose the large one by keys too; the program that draws them listens to a pointer alone.
+  function choosable(target) {
+    target.querySelectorAll("h4").forEach(function (name) {
+      var tile = name.parentElement;
+      if (tile.getAttribute("role") === "button") return;
+      tile.tabIndex = 0; tile.setAttribute("role", "button"); tile.setAttribute("aria-label", "show head " + name.textContent + " large"); tile.setAttribute("aria-pressed", "false");
+      tile.addEventListener("click", function () {
+        var on = tile.getAttribute("aria-pressed") !== "true";
+        target.querySelectorAll("[aria-pressed]").forEach(function (t) { t.setAttribute("aria-pressed", String(on && t === tile)); });
+      });
+      tile.addEventListener("keydown", function (e) { if (e.key === "Enter" || e.key === " ") { e.preventDefault(); tile.click(); } });
+    });
+  }
+
   function attend(box) {
     if (box.dataset.done) return;
     box.dataset.done = "1";
@@ -70,6 +85,7 @@
     target.id = box.id + "-view";
     box.appendChild(target);
     new MutationObserver(function () {
+      choosable(target);
       target.querySelectorAll("canvas:not([aria-label])").forEach(function (c) { c.setAttribute("aria-label", "attention of a head between the tokens"); });
     }).observe(target, { childList: true, subtree: true });
     window.CircuitsVis.render(target.id, window.CircuitsVis[call.element], call.props);
@@ -112,35 +128,84 @@
 
   // The explorer: the page carries all maps, the address the choice.
   function explore(box) {
-    var held = JSON.parse(box.querySelector("script").textContent), said = box.querySelector(".bz-said"), at = {};
-    var menus = {}; box.querySelectorAll("select").forEach(function (s) { menus[s.dataset.choice] = s; });
+    var held = JSON.parse(box.querySelector("script").textContent), at = {}, menus = {}, find = function (what) { return box.querySelector(what); };
+    box.querySelectorAll("select").forEach(function (s) { menus[s.dataset.choice] = s; });
     new URLSearchParams(location.hash.slice(1)).forEach(function (v, k) { at[k] = v; });
-    function pairs() {
-      var model = held.models[menus.model.selectedIndex], was = at.pair || menus.pair.value;
-      menus.pair.replaceChildren.apply(menus.pair, model.pairs.map(function (p) { var o = new Option(p.name, p.id); o.selected = p.id === was; return o; }));
+    function options(menu, list, was) {
+      menu.replaceChildren.apply(menu, list.map(function (p) { var o = new Option(p[1], p[0]); o.selected = p[0] === was; return o; }));
     }
-    function show() {
-      var pair = held.models[menus.model.selectedIndex].pairs[menus.pair.selectedIndex], rows = [];
-      (pair.maps[menus.site.value + " " + menus.direction.value] || []).forEach(function (layers, t) {
-        (layers || []).forEach(function (v, layer) { if (v !== null) rows.push({ t: t, token: pair.tokens[t], layer: layer, effect: v / 1000 }); });
+    function pairs() {
+      options(menus.pair, held.models[menus.model.selectedIndex].pairs.map(function (p) { return [p.id, p.name]; }), at.pair || menus.pair.value);
+    }
+    function chosen() { return held.models[menus.model.selectedIndex].pairs[menus.pair.selectedIndex]; }
+    function cells(pair, direction) { return pair.maps[menus.site.value + " " + direction] || []; }
+    function places() {   // tokens and layers that one may point at
+      var pair = chosen(), map = cells(pair, "noising"), deep = map.reduce(function (n, l) { return Math.max(n, l ? l.length : 0); }, 0);
+      var layers = []; for (var l = 0; l < deep; l++) layers.push([String(l), String(l)]);
+      options(menus.token, pair.tokens.map(function (t, i) { return [String(i), t]; }), at.token || menus.token.value);
+      options(menus.layer, layers, at.layer || menus.layer.value);
+    }
+    // LD follows from the effect and the LD of the two runs; a probability was read at some tokens only
+    function ld(pair, v, direction) { var from = pair.ld[direction === "noising" ? 0 : 1], to = pair.ld[direction === "noising" ? 1 : 0]; return from + v / 1000 * (to - from); }
+    function value(pair, direction, t, layer, metric) {
+      if (metric === "p") { var p = (pair.p[menus.site.value + " " + direction] || [])[t]; return p ? p[layer] / 1000 : null; }
+      var row = cells(pair, direction)[t], v = row ? row[layer] : null;
+      return v === null || v === undefined ? null : metric === "ld" ? ld(pair, v, direction) : v / 1000;
+    }
+    function figure(side, direction, names) {
+      var pair = chosen(), metric = menus.metric.value, rows = [], spec = JSON.parse(JSON.stringify(held.spec)), map = find('[data-side="' + side + '"]'), colour = spec.encoding.color;
+      names.forEach(function (name, t) {
+        for (var layer = 0; layer < menus.layer.options.length; layer++) {
+          var v = value(pair, direction, t, layer, metric);
+          if (v !== null) rows.push({ t: t, token: name, layer: layer, effect: v, picked: menus.view.value === "both" && t === menus.token.selectedIndex && layer === menus.layer.selectedIndex });
+        }
       });
-      var spec = JSON.parse(JSON.stringify(held.spec));
-      spec.data = { values: rows }; delete spec.datasets; spec.width = "container";
-      spec.encoding.x.scale = { domain: pair.tokens };
+      rows.sort(function (a, b) { return a.picked - b.picked; });   // the chosen cell is drawn last, and its frame is whole
+      spec.data = { values: rows }; delete spec.datasets; spec.width = "container"; spec.encoding.x.scale = { domain: names };
+      colour.legend.title = menus.metric.selectedOptions[0].text;
+      if (metric !== "effect") colour.legend.format = metric === "p" ? ".0%" : ".1f";
+      if (metric === "ld") { var most = Math.max(Math.abs(pair.ld[0]), Math.abs(pair.ld[1])); colour.scale.domain = [-most, most]; }
+      if (menus.view.value === "both") spec.encoding.x.axis.labelAngle = -40;
       if (window.bzDark && isDark() && !printing) spec = turned(spec);
       spec.config = Object.assign({}, spec.config, { aria: false });
+      spec.description = pair.name + ": " + menus.site.selectedOptions[0].text + ", " + direction + ", " + menus.metric.selectedOptions[0].text;
+      map.setAttribute("role", "img");
+      map.parentElement.querySelector(".bz-sentence").textContent = menus.view.value === "both" ? side + " sentence, its state overwritten (" + direction + ")" : "";
+      window.vegaEmbed(map, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).then(function (drawn) {
+        hush(map); map.setAttribute("aria-label", spec.description);   // the drawing program has put a name of its own
+        drawn.view.addEventListener("click", function (e, item) {
+          if (!item || !item.datum || item.datum.layer === undefined) return;
+          menus.token.selectedIndex = item.datum.t; menus.layer.selectedIndex = item.datum.layer; menus.view.value = "both"; show(); keep();
+        });
+      });
+    }
+    // What each run says when the chosen state comes from the other one.
+    function result() {
+      var pair = chosen(), t = menus.token.selectedIndex, layer = menus.layer.selectedIndex, out = find(".bz-result"), table = document.createElement("table"), body = table.createTBody();
+      var number = function (v) { return v === null ? "not measured" : v.toFixed(1).replace("-", "\u2212"); }, share = function (v) { return v === null ? "" : Math.round(100 * v).toString().replace("-", "\u2212") + " %"; };
+      var line = function (head, v, more) { var row = body.insertRow(), th = document.createElement("th"); th.scope = "row"; th.textContent = head; row.appendChild(th); row.insertCell().textContent = number(v); row.insertCell().textContent = more || ""; };
+      table.createCaption().textContent = "LD when the state of \u201c" + pair.tokens[t].replace(/^\d+ /, "") + "\u201d before layer " + layer + " comes from the other run";
+      var head = table.createTHead().insertRow(); ["", "LD", "of the way"].forEach(function (w) { var th = document.createElement(w ? "th" : "td"); if (w) th.scope = "col"; th.textContent = w; head.appendChild(th); });
+      line("clean run", pair.ld[0]);
+      ["noising", "denoising"].forEach(function (d) { line((d === "noising" ? "clean" : "corrupt") + " run, patched", value(pair, d, t, layer, "ld"), share(value(pair, d, t, layer, "effect"))); });
+      line("corrupt run", pair.ld[1]);
+      out.replaceChildren(table);
+    }
+    function show() {
+      var pair = chosen(), both = menus.view.value === "both", said = find(".bz-said");
+      box.classList.toggle("bz-both", both);
+      menus.direction.disabled = both; [menus.token, menus.layer].forEach(function (m) { m.disabled = !both; });
       said.textContent = "";
       if (pair.file) { var a = document.createElement("a"); a.href = pair.file + ".html"; a.textContent = "everything about this pair"; said.appendChild(a); }
-      var map = box.querySelector(".bz-map");
-      map.setAttribute("role", "img"); map.setAttribute("aria-label", pair.name + ": " + menus.site.selectedOptions[0].text + ", " + menus.direction.value);
-      window.vegaEmbed(map, spec, { renderer: "svg", actions: false, mode: "vega-lite" }).then(function () { hush(map); });
+      if (!both) return figure("clean", menus.direction.value, menus.direction.value === "noising" ? pair.tokens : pair.other);
+      figure("clean", "noising", pair.tokens); figure("corrupt", "denoising", pair.other); result();
     }
-    function keep() { history.replaceState(null, "", "#" + new URLSearchParams(Object.keys(menus).map(function (k) { return [k, menus[k].value]; }))); }
-    ["model", "site", "direction"].forEach(function (k) {
+    function keep() { history.replaceState(null, "", "#" + new URLSearchParams(Object.keys(menus).filter(function (k) { return !menus[k].disabled; }).map(function (k) { return [k, menus[k].value]; }))); }
+    ["model", "site", "direction", "metric", "view"].forEach(function (k) {
       if (at[k] && Array.prototype.some.call(menus[k].options, function (o) { return o.value === at[k]; })) menus[k].value = at[k];
     });
-    pairs(); at = {}; show();
-    Object.keys(menus).forEach(function (k) { menus[k].addEventListener("change", function () { if (k === "model") pairs(); show(); keep(); }); });
+    pairs(); places(); at = {}; show();
+    Object.keys(menus).forEach(function (k) { menus[k].addEventListener("change", function () { if (k === "model") pairs(); places(); show(); keep(); }); });
     box.redraw = show;
   }
 
@@ -179,6 +244,15 @@
     for (var d = at; d; d = d.parentElement) if (d.tagName === "DETAILS") d.open = true;
     all(); at.scrollIntoView();
   }
+
+  // A term says its meaning when a finger touches it, and leads to the glossary at the second touch; Escape puts the meaning away.
+  var told = null;
+  function tell(e) {
+    var term = e.target.closest && e.target.closest("a.bz-term");
+    if (term && term !== told && matchMedia("(hover: none)").matches) { e.preventDefault(); term.focus(); told = term; } else told = null;
+  }
+  document.addEventListener("click", tell);
+  document.addEventListener("keydown", function (e) { if (e.key === "Escape" && document.activeElement.matches(".bz-term")) document.activeElement.blur(); });
 
   // What the renderer leaves without a name of its own, or calls by the wrong one.
   function named() {
