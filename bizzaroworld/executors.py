@@ -7,7 +7,7 @@ __all__ = ['Task', 'Work', 'Here', 'Processes', 'Gone', 'OnDask', 'InJobs', 'Los
            'executor_of']
 
 # %% ../nbs/06ab_executors.ipynb #48f0b0b3
-import contextlib, logging, os, shutil, threading, time
+import contextlib, logging, os, re, shutil, threading, time
 from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -115,11 +115,14 @@ class OnDask(Here):
     ):
         _needs("distributed", "dask", f"--cluster {brief(address, 100)}")
         from distributed import Client
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)   # what goes wrong we say in a line
+        for name in [n for n in logging.root.manager.loggerDict if n.startswith("distributed")]:
+            logging.getLogger(name).setLevel(logging.CRITICAL)   # what goes wrong we say in a line
         file = not address.startswith("dask://")
         if file and not Path(address).is_file():
             raise InputError(f"--cluster {brief(address, 100)}: no such scheduler file: give dask://HOST:PORT, the file "
                              "that `dask scheduler --scheduler-file` wrote, slurm or local")
+        if not file and not re.fullmatch(r"dask://[^/\s]+:\d+", address):
+            raise InputError(f"--cluster {brief(address, 100)} names no scheduler: give dask://HOST:PORT")
         where = dict(scheduler_file=address) if file else dict(address=address.replace("dask://", "tcp://"))
         try: self.client = Client(**where, timeout=10, set_as_default=False, name="bizzaroworld")
         except (OSError, ValueError, TimeoutError) as e:
@@ -128,7 +131,9 @@ class OnDask(Here):
         self.pool, self.name = self.client.get_executor(pure=False), f"the Dask cluster at {address}"
         self.link = self.client.dashboard_link
     @property
-    def slots(self): return max(1, sum(self.client.nthreads().values()))
+    def slots(self):
+        try: return max(1, sum(self.client.nthreads().values()))
+        except (OSError, TimeoutError): raise self.gone() from None
     def submit(self, function, *args):
         if self.client.status != "running": raise self.gone()
         return self.pool.submit(function, *args)

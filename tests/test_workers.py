@@ -165,7 +165,8 @@ def test_a_queue_goes_on_beside_a_broken_model(tiny_folders, tmp_path):
     (["--plan", "nowhere.yaml"], "nowhere.yaml"),
     (["--model", "gemma-3-270m", "--workers", "0"], "at least 1"),
     (["--model", "gemma-3-270m", "--cluster", "kubernetes"], "no such scheduler file"),
-    (["--model", "gemma-3-270m", "--cluster", "dask://nowhere"], "no Dask scheduler answers"),
+    (["--model", "gemma-3-270m", "--cluster", "dask://nowhere"], "give dask://HOST:PORT"),
+    (["--model", "gemma-3-270m", "--cluster", "dask://127.0.0.1:9"], "no Dask scheduler answers"),
     (["--model", "gemma-3-270m", "--partition", "p"], "go with --cluster slurm"),
     (["--model", "gemma-3-270m", "--cluster", "slurm"], "--cluster slurm")])
 def test_wrong_words_in_one_line(words, said, tmp_path):
