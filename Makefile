@@ -26,8 +26,8 @@ $(VENV)/.setup-done: settings.ini setup.py constraints.txt
 # STUDY=--quick leaves out controls, other metrics, maps, routes and circuits
 MODELS ?= gemma-3-270m smollm2-135m
 STUDY ?=
-# two processes, where there are two cores: what one does alone the other does not wait for
-WORKERS ?= $(shell [ "$$(getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)" -ge 2 ] && echo 2 || echo 1)
+# more than one: processes of their own, each with its share of the cores
+WORKERS ?= 1
 report: setup
 	@# of several models it also studies the pairs that all of them know, for the comparison; and each model on other facts
 	$(BIN)/bizzaroworld study --model $(MODELS) --beside --workers $(WORKERS) $(STUDY)

@@ -271,7 +271,7 @@ def prove_on(
 
 # %% ../nbs/06ac_measuring.ipynb #ba6f58e6
 SENDERS, RANDOM_RANKINGS = 4, 3   # heads that send along paths; random rankings beside a circuit
-APPROXIMATED = 8   # pairs, each of a category of its own, whose patches are approximated by gradients
+APPROXIMATED = 5   # pairs, each of a category of its own, whose patches are approximated by gradients
 
 def strongest(patches, count=SENDERS):
     "The heads of largest absolute mean effect at the final token, noising."
