@@ -18,7 +18,7 @@ from .selection import BASELINES, KEY, RULES, Pool, choose, is_known, pool, rule
 from .metrics import log_probability, rank
 from .patching import target_ids
 from .network import Network
-from .parallel import FEW, few_alone
+from .parallel import FEW, few_alone, on_each_core
 
 # %% ../nbs/05f_knowledge.ipynb #c005
 @torch.inference_mode()
@@ -51,9 +51,11 @@ def baselines(
     own, read = torch.tensor([t for _, t in jobs], device=net.device), [torch.empty(0, 2 + len(ids))]
     for logits in final_logits(net, [tokens for tokens, _ in jobs]):
         mine = own[(start := sum(map(len, read))):start + len(logits)]
-        # a sum over a long vocabulary would be cut by the number of cores
-        read.append(few_alone(lambda: torch.cat([log_probability(logits, mine).exp()[:, None],
-            rank(logits, mine).float()[:, None], logits[:, ids]], 1).cpu(), 0, net.device))
+        def own_of(rows):   # a sum over a long vocabulary would be cut by the number of cores
+            some, target = logits[rows], mine[rows]
+            return torch.cat([log_probability(some, target).exp()[:, None], rank(some, target).float()[:, None],
+                some[:, ids]], 1).cpu()
+        read += on_each_core(own_of, torch.arange(len(logits)).split(8), net.device)
     read = torch.cat(read).double()
     clean, corrupt = (read[[row[job(p, side)] for p in pairs]] for side in ("clean", "corrupt"))
     pick = lambda t, name: t.gather(1, torch.tensor([[2 + ids.index(getattr(p, f"{name}_target_id"))]
