@@ -14,9 +14,9 @@ WHOLE = [(MODELS[0], 60, False, w) for w in (1, 2)]
 
 
 def processor():
-    "Seconds that all cores have worked, for anybody, since the machine began."
+    "Seconds that all cores have worked since the machine began, but for those who stand back (nice)."
     words = [int(w) for w in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
-    return (sum(words) - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")
+    return (sum(words) - words[1] - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")
 
 
 def own():
@@ -24,7 +24,7 @@ def own():
     return t.user + t.system + t.children_user + t.children_system
 
 
-def wait_for_quiet(most=.06, look=4, patience=900):
+def wait_for_quiet(most=.06, look=4, patience=300):
     "Until others take no more than a share of the processor, or for so many seconds at most."
     began = time.monotonic()
     while time.monotonic() - began < patience:
