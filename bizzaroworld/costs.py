@@ -152,8 +152,9 @@ def _counted(sizes, lengths, patches, directions, metrics, device, runs):
     few = device == "cpu" and int(rows.n.sum()) <= _FEW
     read, up, calls = sizes.vocabulary * sizes.d_model * metrics, _climbs(sizes, rows), _calls(sizes, rows, device)
     moved = calls * sizes.layer + read * len(rows) / 512   # rows of which the vocabulary is read together
-    return whole_passes(sizes, [p.n_tokens for p in pairs] * runs) + Cost(up * (not few), up * few, 2. * len(rows) * read,
-        moved, calls, (tables := len(directions) * len(pairs)) * len(patches), tables)
+    unpatched = whole_passes(sizes, [p.n_tokens for p in pairs] * runs)
+    tables = len(directions) * len(pairs)
+    return unpatched + Cost(up * (not few), up * few, 2. * len(rows) * read, moved, calls, tables * len(patches), tables)
 
 # %% ../nbs/06bc_costs.ipynb #e82dc5f3
 def patch_cost(
@@ -196,7 +197,8 @@ def part_cost(
 # %% ../nbs/06bc_costs.ipynb #d323fd2a
 def _attention(sizes, pairs, alone, device):
     n = [p.n_tokens for p in pairs] * 2
-    return whole_passes(sizes, n, words=len(pairs) * (sizes.layers + 1)) + Cost(rows=len(n) * sizes.layers * sizes.heads * 6)
+    rows = len(n) * sizes.layers * sizes.heads * 6
+    return whole_passes(sizes, n, words=len(pairs) * (sizes.layers + 1)) + Cost(rows=rows)
 
 def _approximations(sizes, pairs, alone, device):
     "Forward and backward passes of both prompts of a few pairs; a backward pass takes what a forward one does."
@@ -394,7 +396,8 @@ def study_costs(
     parts, more = parts_of(pairs, alone, quick=quick), dict(metrics=not quick, device=device)
     patches = {p.name: part_cost(sizes, p, **more) for p in parts}
     beside = {u: f(sizes, pairs, alone, device).times(FACTORS.get(u, 1)) for u, f in BESIDE_COSTS.items() if not quick}
-    if quick: beside = dict(paths=whole_passes(sizes, [p.n_tokens for p in pairs]))   # attention of four heads, to be drawn
+    # attention of four heads, to be drawn
+    if quick: beside = dict(paths=whole_passes(sizes, [p.n_tokens for p in pairs]))
     proof = proof_cost(sizes, pairs, device).times(FACTORS["proof"])
     first, then = ({u: c for u, c in beside.items() if (u in READS) == later} for later in (False, True))
     return [dict(begin=begin_cost(sizes, pairs, chosen)), dict(proof=proof, **patches, **first), then,

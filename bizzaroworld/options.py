@@ -102,9 +102,8 @@ def parser():
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device",
         "bits", "prompts", "reading", "json", "results").add_argument("--mend", type=_word, metavar="FILE",
         help="also write the battery with what can be mended for certain, such as a target's missing space")
-    sub = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
-        "device", "bits", "prompts", "readings", "json", "results")
-    _study_options(sub); _worker_options(sub)
+    _study_options(command("study", "run the study of a model, or of several and what compares them", "models",
+        "battery", "device", "bits", "prompts", "readings", "json", "results"))
     sub = command("report", "notebooks and site from what is in the results", "results")
     sub.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
     sub.add_argument("--render-only", action="store_true", help="render again without recomputing")
@@ -113,8 +112,8 @@ def parser():
     sub.add_argument("--to", required=True, type=_word, metavar="FILE",
         help=".csv: edge attribution patching; .json: auto-circuit")
     sub.add_argument("--form", choices=("eap", "auto-circuit", "pairs"), help="if not as the name of the file says")
-    _look_options(command("look", "one pair of one's own as one page", "device", "bits", "prompts", "json"))
     command("status", "how far the studies in a folder are, and what failed", "results", "json")
+    _look_options(command("look", "one pair of one's own as one page", "device", "bits", "prompts", "json"))
     _plan_options(command("plan", "time, memory and disk of a study before it is begun", "model", "json"))
     command("verify", "published numbers of others, measured again on models at hand", "json")
     _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery",
@@ -134,6 +133,7 @@ def _study_options(p):
         help="also other facts (words, unsure, unknown), with what the headline numbers need")
     p.add_argument("--experiments", type=_word, metavar="E,E",
         help="only these of the six, such as 1,3; implies --quick")
+    _worker_options(p)
 
 # %% ../nbs/11b_options.ipynb #597b2aeb
 def _worker_options(p):
