@@ -26,9 +26,11 @@ $(VENV)/.setup-done: settings.ini setup.py constraints.txt
 # STUDY=--quick leaves out controls, other metrics, maps, routes and circuits
 MODELS ?= gemma-3-270m smollm2-135m
 STUDY ?=
+# more than one: processes of their own, each with its share of the cores
+WORKERS ?= 1
 report: setup
 	@# of several models it also studies the pairs that all of them know, for the comparison; and each model on other facts
-	$(BIN)/bizzaroworld study --model $(MODELS) --beside $(STUDY)
+	$(BIN)/bizzaroworld study --model $(MODELS) --beside --workers $(WORKERS) $(STUDY)
 	$(BIN)/bizzaroworld report --results results --site _site
 
 # as many pairs as the rule admits, for the headline numbers alone; the next report shows them

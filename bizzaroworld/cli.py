@@ -449,9 +449,10 @@ COMMANDS = dict(models=_models, check=_check, export=_export, study=_study, stat
     look=_look, verify=_verify, bench=_bench)
 
 def _quiet():
-    "Keep libraries from printing bars and notes of their own."
-    for name, value in dict(HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false",
-            TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
+    "Keep libraries from printing bars and notes of their own, and threads from spinning while they wait."
+    # a thread that spins takes the core of whoever else works on a busy machine
+    for name, value in dict(HF_HUB_DISABLE_PROGRESS_BARS="1", TOKENIZERS_PARALLELISM="false", OMP_WAIT_POLICY="PASSIVE",
+            KMP_BLOCKTIME="0", TRANSFORMERS_VERBOSITY="error", HF_HUB_DISABLE_TELEMETRY="1").items():
         os.environ.setdefault(name, value)
     # what packs matrices tells of parts that are not for this machine
     for name in ("torchao", "bitsandbytes", "torch.utils._pytree"): logging.getLogger(name).setLevel(logging.ERROR)

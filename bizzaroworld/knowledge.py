@@ -18,7 +18,7 @@ from .selection import BASELINES, KEY, RULES, Pool, choose, is_known, pool, rule
 from .metrics import log_probability, rank
 from .patching import target_ids
 from .network import Network
-from .parallel import few_alone
+from .parallel import FEW, few_alone
 
 # %% ../nbs/05f_knowledge.ipynb #c005
 @torch.inference_mode()
@@ -30,7 +30,9 @@ def final_logits(
 ): # yields float32 logits `[prompt, vocab]` in batches
     "Logits of the whole vocabulary at the last token of each prompt."
     part = []
-    def read(): return net.cap(net.unembed(net.final_normed(part)).float())
+    def read():   # few rows on one core: a product of few is cut otherwise on two
+        normed = net.final_normed(part)
+        return few_alone(lambda: net.cap(net.unembed(normed).float()), 0 if len(part) < batch else FEW, net.device)
     for t in tokens:
         if len(part) == batch or (part and (len(part) + 1) * len(t) > 8192): yield read(); part = []
         part.append(t)

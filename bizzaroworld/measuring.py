@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['EXPERTS', 'WINDOWS', 'LOCAL', 'ROOM', 'SENDERS', 'RANDOM_RANKINGS', 'APPROXIMATED', 'imported', 'code_sha256',
            'settings_of', 'about', 'Load', 'Loaded', 'at_hand', 'let_go', 'on_cores', 'with_tokens', 'finished_study',
-           'check_replaced', 'Asked', 'Begun', 'one_token_each', 'tables_wanted', 'begin', 'prove_on', 'strongest',
-           'tables_of', 'Job', 'job_of', 'refuse_other_code', 'joined', 'measure']
+           'check_replaced', 'Asked', 'Begun', 'refuse_other_code', 'one_token_each', 'tables_wanted', 'begin',
+           'prove_on', 'strongest', 'tables_of', 'Job', 'job_of', 'joined', 'measure']
 
 # %% ../nbs/06ac_measuring.ipynb #b738ae3a
 import ast, contextlib, gc, hashlib, json, sys, threading, time
@@ -190,6 +190,8 @@ class Asked:
     how:How=How() # answers of several tokens, prompts of unequal length
     count:int|None=None # draw so many of the pairs
     sha256:str="" # of the battery's file, where it has one
+    package:str=__version__ # version and code of whoever asks
+    code:str=""
 
 @dataclass(frozen=True)
 class Begun:
@@ -205,6 +207,14 @@ class Begun:
     units:tuple=() # of `Part`: what stands beside them
 
     key = property(lambda self: settings_key(self.settings))
+
+def refuse_other_code(
+    asked, # an `Asked` or a `Job`
+):
+    "Refuse to measure for a study that was begun with another version."
+    if (asked.package, asked.code or code_sha256()) == (__version__, code_sha256()): return
+    raise InputError(f"worker {myself()} has bizzaroworld {__version__} (code {code_sha256()[:8]}), and the study was "
+        f"begun with {asked.package} (code {asked.code[:8]}): install the same version for all workers, and start them anew")
 
 # %% ../nbs/06ac_measuring.ipynb #e274cf6c
 def one_token_each(settings):
@@ -226,6 +236,7 @@ def begin(
     cores:int|None=None, # to compute on
 )->Begun:
     "Choose the pairs, and say which parts there are to measure."
+    refuse_other_code(asked)
     model, net = (hands := at_hand(at)).model, hands.net
     with on_cores(cores):
         chosen = choose_battery(model, net, asked.table, source=asked.source, how=asked.how, count=asked.count,
@@ -247,19 +258,20 @@ def begin(
 # %% ../nbs/06ac_measuring.ipynb #b244a7d6
 def prove_on(
     at:Load|Loaded, # the model
+    job, # a `Job`: the study
     pairs, # of `Pair`
-    seed:int, # of the sample
     cores:int|None=None, # to compute on
 )->dict: # `proof`, `noise_floor`, `peak`
     "Hold the engine to its model on the pairs of a study; a whole answer by its first token."
+    refuse_other_code(job)
     model, net = (hands := at_hand(at)).model, hands.net
     with on_cores(cores):
-        return dict(proof=prove(model, net, [replace(p, whole=False) for p in pairs], seed=seed),
+        return dict(proof=prove(model, net, [replace(p, whole=False) for p in pairs], seed=job.seed),
             noise_floor=noise_floor(net, pairs[:2]), peak=peak_memory(net.device.type))
 
 # %% ../nbs/06ac_measuring.ipynb #ba6f58e6
 SENDERS, RANDOM_RANKINGS = 4, 3   # heads that send along paths; random rankings beside a circuit
-APPROXIMATED = 8   # pairs, each of a category of its own, whose patches are approximated by gradients
+APPROXIMATED = 5   # pairs, each of a category of its own, whose patches are approximated by gradients
 
 def strongest(patches, count=SENDERS):
     "The heads of largest absolute mean effect at the final token, noising."
@@ -332,12 +344,6 @@ def job_of(
     "What a worker has to know of a study."
     s = begun.settings
     return Job(Path(out), begun.key, s["seed"], not s["quick"], s["package"], s["code_sha256"])
-
-def refuse_other_code(job):
-    "Refuse to measure for a study that was begun with another version."
-    if (job.package, job.code) == (__version__, code_sha256()): return
-    raise InputError(f"worker {myself()} has bizzaroworld {__version__} (code {code_sha256()[:8]}), and the study was "
-        f"begun with {job.package} (code {job.code[:8]}): install the same version for all workers, and start them anew")
 
 def joined(
     folder:Path, # of the parts

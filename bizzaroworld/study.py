@@ -19,7 +19,8 @@ from .knowledge import Chosen
 from .experiments import random_heads
 from .executors import Here, Task, Work, drive
 from .parts import LISTENING, PARTS, drop_parts, keep_words, leave_word, myself, read_part, write_plan
-from .measuring import Asked, Load, Loaded, begin, job_of, joined, measure, one_token_each, prove_on
+from bizzaroworld.measuring import (Asked, Load, Loaded, begin, code_sha256, job_of, joined, measure, one_token_each,
+    prove_on)
 from .proof import ProofError
 from .results import BESIDE, Study, check_folder, load_study, write_run
 
@@ -118,7 +119,7 @@ def steps(
             whole = sum(p.weight for p in [*parts, *later]) / (1 - FIRST - PROOF)
             task = lambda p: Task(p.name, measure, (at, job, p, cores), p.weight / whole)
             write_plan(kept, begun.key, [*parts, *later], model=name, battery=asked.source, by=myself())
-            proved, *measured = yield [Task("proof", prove_on, (at, begun.pairs, asked.seed, cores), PROOF),
+            proved, *measured = yield [Task("proof", prove_on, (at, job, begun.pairs, cores), PROOF),
                 *map(task, parts)]
             measured += yield [task(p) for p in later]
             finish(out, begun, proved, measured, began)
@@ -137,7 +138,8 @@ def asked_of(table=None, *, source="default", selection="C", seed=0, quick=False
     select(pd.DataFrame(columns=["category"]), selection)
     for e in experiments: experiment_of(e)
     quick = quick or set(experiments) != set(EVERY_PAIR) or not one_token_each(vars(how))
-    return Asked(table, source, selection, seed, quick, tuple(experiments), how, count, file_sum(source))
+    return Asked(table, source, selection, seed, quick, tuple(experiments), how, count, file_sum(source),
+        code=code_sha256())
 
 def study(
     model, # a bridge that has passed its self-tests

@@ -74,32 +74,45 @@ def test_a_battery_without_a_valid_pair_costs_no_model(tmp_path, monkeypatch):
 
 
 def test_several_models(tmp_path, monkeypatch, capsys):
-    "Each is studied, then all on the shared battery; one is in memory at a time, and its self-tests run once."
-    from bizzaroworld import models, results, study
-    class Model: pass
-    loaded, studied, alive = [], [], []
-    def load(name, self_test, **words):
-        assert all(model() is None for model in alive), "the last one is still in memory"
-        loaded.append((name, self_test))
-        model = Model()
-        model.name, model.tokenizer, model.circle = name, f"of {name}", model   # as modules refer to each other
-        assert words["tokenizer"] == (None if self_test else model.tokenizer)
-        alive.append(weakref.ref(model))
-        return model
-    def run(model, table, out, source, experiments, **words):
-        studied.append((model.name, source, "".join(experiments), out.relative_to(tmp_path).as_posix()))
+    "Each is studied, then all on the shared battery, first the model that is still in memory."
+    from bizzaroworld import queue, results
+    studied = []
+    def steps(at, asked, out, **words):
+        asked = asked() if callable(asked) else asked
+        studied.append((at.name, asked.source, "".join(asked.experiments), out.relative_to(tmp_path).as_posix()))
+        yield []
         return SimpleNamespace(run=dict(counts=dict(pairs_patched=1, rows=2), noise_floor=0.0, seconds=1.0, peak_memory_bytes=3))
-    monkeypatch.setattr(models, "load", load); monkeypatch.setattr(study, "study", run)
+    monkeypatch.setattr(queue, "steps", steps)
     monkeypatch.setattr(results, "shared_table", lambda results: pd.DataFrame(dict(category=["c"])))
     both = ["study", "--model", "gemma-3-270m", "smollm2-135m", "gemma-3-270m", "--json", "--results", str(tmp_path)]
     assert cli.main(both) == 0
-    assert loaded == [("gemma-3-270m", True), ("smollm2-135m", True), ("gemma-3-270m", False)]
     assert studied == [("gemma-3-270m", "default", "12A2B344F", "gemma-3-270m"), ("smollm2-135m", "default", "12A2B344F", "smollm2-135m"),
                        ("smollm2-135m", "shared", "13", "shared/smollm2-135m"), ("gemma-3-270m", "shared", "13", "shared/gemma-3-270m")]
     assert len(json.loads(capsys.readouterr().out)["studies"]) == 4
     def none(results): raise InputError("no pair is known to both")
     monkeypatch.setattr(results, "shared_table", none)
-    assert cli.main(both) == 0 and len(studied) == 6 and "no pair is known to both" in capsys.readouterr().err   # the studies stand
+    assert cli.main(both) == 0 and len(studied) == 6   # the studies stand
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1 and "no pair is known to both" in said[0], said
+
+
+def test_large_models_are_in_memory_one_at_a_time(monkeypatch):
+    from bizzaroworld import measuring
+    class Model: pass
+    alive = []
+    def load(name, **words):
+        assert room or all(model() is None for model in alive), "the last one is still in memory"
+        model = Model()
+        model.name, model.circle = name, model   # as modules refer to each other
+        alive.append(weakref.ref(model))
+        return model
+    monkeypatch.setattr(measuring, "load", load); monkeypatch.setattr(measuring, "Network", lambda model: None)
+    monkeypatch.setattr(measuring, "_bytes", lambda loaded: 10)
+    for room in (0, 100):
+        monkeypatch.setattr(measuring, "ROOM", room); alive.clear(); measuring.let_go()
+        for name in "abab": assert measuring.at_hand(measuring.Load(name)).model.name == name
+        assert len(alive) == (2 if room else 4)
+    measuring.let_go(); assert all(model() is None for model in alive)
 
 
 def test_unknown_model(tmp_path):

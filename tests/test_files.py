@@ -31,7 +31,7 @@ def test_a_study_is_of_all_the_code_that_makes_it():
     "What `imported` reads off the files is what an interpreter loads: a module that is missed could change without a study being made again."
     code = "import sys, bizzaroworld.study; print(*(m.removeprefix('bizzaroworld.') for m in sys.modules if m.startswith('bizzaroworld.')))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert set(loaded) == study.imported("study")
+    assert set(loaded) == measuring.imported("study")
 
 
 def test_text_stays_text_in_every_file(tmp_path):
@@ -61,11 +61,11 @@ def test_a_study_of_numbers_is_read_back_as_text(tiny_models, tmp_path):
     ("row 3: target '007' is read with a leading space, ' 007'",)], ids=["a table", "sentences"])
 def test_notes_are_kept(again, tmp_path, monkeypatch, notes):
     "What was read otherwise than it is written stands in the finished study, letter by letter."
-    real = study.choose_battery
+    real = measuring.choose_battery
     def noted(*words, **options):
         chosen = real(*words, **options)
         return replace(chosen, battery=replace(chosen.battery, notes=notes))
-    monkeypatch.setattr(study, "choose_battery", noted)
+    monkeypatch.setattr(measuring, "choose_battery", noted)
     again(tmp_path, quick=True)
     kept = results.load_study(tmp_path).notes
     if isinstance(notes, pd.DataFrame): pd.testing.assert_frame_equal(kept, notes)
@@ -142,14 +142,17 @@ def test_two_at_once(again, tmp_path):
 
 
 def test_the_later_of_two_studies_writes_over_nothing(again, tmp_path, monkeypatch):
-    "Another seed, begun before the first was finished: it looks again when it holds the folder."
-    real, seen = study.settings_of, []
+    "Another seed, begun before the first was finished, is told that the folder is held; and after it, that another study is there."
+    real, seen = measuring.settings_of, []
     def settings(*words):
-        if not seen: seen.append(1); again(tmp_path, seed=5, quick=True)   # the other one comes to its end meanwhile
+        if not seen:
+            seen.append(1)
+            with pytest.raises(InputError, match="in use"): again(tmp_path, seed=5, quick=True)
         return real(*words)
-    monkeypatch.setattr(study, "settings_of", settings)
-    with pytest.raises(InputError, match="seed 5 there, 0 here"): again(tmp_path, quick=True)
-    assert results.load_study(tmp_path).run["seed"] == 5
+    monkeypatch.setattr(measuring, "settings_of", settings)
+    again(tmp_path, quick=True)
+    with pytest.raises(InputError, match="seed 0 there, 5 here"): again(tmp_path, seed=5, quick=True)
+    assert results.load_study(tmp_path).run["seed"] == 0
 
 
 def test_a_lock_of_many(tmp_path):

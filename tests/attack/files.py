@@ -12,7 +12,7 @@ PAIRS = [("c", "The capital of France is", "The capital of Japan is", " Paris", 
     ("c", "The capital of Spain is", "The capital of Italy is", " Madrid", " Rome"),
     ("o", "The opposite of hot is", "The opposite of big is", " cold", " small"),
     ("o", "The opposite of big is", "The opposite of long is", " small", " short")]
-DIFFER = {"seconds", "peak_memory_bytes", "sha256"}   # of run.json: what no two runs have in common
+DIFFER = {"seconds", "peak_memory_bytes", "parts", "sha256"}   # of run.json: what no two runs have in common
 FLIPS = 3   # of a bit, at random places, in each file before anything else
 WAYS = ("flipped", "cut in half", "emptied", "a byte short", "a byte long", "lost", "swapped", "blank")
 

@@ -16,7 +16,7 @@ c,The capital of Spain is,The capital of Italy is, Madrid, Rome
 o,The opposite of hot is,The opposite of big is, cold, small
 o,The opposite of big is,The opposite of long is, small, short
 """
-DIFFER = {"seconds", "peak_memory_bytes", "sha256"}   # of run.json: what no two runs have in common, and the checksum of that; the study reads it back and checks it
+DIFFER = {"seconds", "peak_memory_bytes", "parts", "sha256"}   # of run.json: what no two runs have in common, and the checksum of that; the study reads it back and checks it
 MOST = 300   # kills: then the time is better spent elsewhere
 LIMIT = 120   # seconds that a study of four pairs may take on a machine that is busy
 
