@@ -24,7 +24,7 @@ setup(
     # data/ and nbs/ stay at the top level for readers; installed, they travel inside the package
     packages=["bizzaroworld", "bizzaroworld.data", "bizzaroworld.book"],
     package_dir={"bizzaroworld.data": "data", "bizzaroworld.book": "nbs"},
-    package_data={"bizzaroworld.data": ["*.csv", "*.json", "shapes/*.json", "bench/*.json"],
+    package_data={"bizzaroworld.data": ["*.csv", "*.json", "shapes/*.json", "bench/*.json", "jobs/*"],
                   "bizzaroworld.book": ["*.ipynb", "*.md", "*.css", "reports/*.ipynb", "site/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require={"embedded": cfg["embedded_requirements"].split(), "bits": cfg["bits_requirements"].split(), "dask": cfg["dask_requirements"].split(), "slurm": cfg["slurm_requirements"].split(), "bench": cfg["bench_requirements"].split(), "dev": cfg["dev_requirements"].split()},

@@ -102,9 +102,8 @@ def parser():
     command("check", "which pairs are valid for a model, and why the others are not", "model", "battery", "device",
         "bits", "prompts", "reading", "json", "results").add_argument("--mend", type=_word, metavar="FILE",
         help="also write the battery with what can be mended for certain, such as a target's missing space")
-    sub = command("study", "run the study of a model, or of several and what compares them", "models", "battery",
-        "device", "bits", "prompts", "readings", "json", "results")
-    _study_options(sub); _worker_options(sub)
+    _study_options(command("study", "run the study of a model, or of several and what compares them", "models",
+        "battery", "device", "bits", "prompts", "readings", "json", "results"))
     sub = command("report", "notebooks and site from what is in the results", "results")
     sub.add_argument("--site", type=_word, default="_site", metavar="DIR", help="where the site goes (default: _site)")
     sub.add_argument("--render-only", action="store_true", help="render again without recomputing")
@@ -113,8 +112,9 @@ def parser():
     sub.add_argument("--to", required=True, type=_word, metavar="FILE",
         help=".csv: edge attribution patching; .json: auto-circuit")
     sub.add_argument("--form", choices=("eap", "auto-circuit", "pairs"), help="if not as the name of the file says")
-    _look_options(command("look", "one pair of one's own as one page", "device", "bits", "prompts", "json"))
     command("status", "how far the studies in a folder are, and what failed", "results", "json")
+    _look_options(command("look", "one pair of one's own as one page", "device", "bits", "prompts", "json"))
+    _plan_options(command("plan", "time, memory and disk of a study before it is begun", "model", "json"))
     command("verify", "published numbers of others, measured again on models at hand", "json")
     _bench_options(command("bench", "the engine against the one-at-a-time reference and against its peers", "battery",
         "device", "prompts", "json", "results"))
@@ -133,6 +133,7 @@ def _study_options(p):
         help="also other facts (words, unsure, unknown), with what the headline numbers need")
     p.add_argument("--experiments", type=_word, metavar="E,E",
         help="only these of the six, such as 1,3; implies --quick")
+    _worker_options(p)
 
 # %% ../nbs/11b_options.ipynb #597b2aeb
 def _worker_options(p):
@@ -147,6 +148,21 @@ def _worker_options(p):
     p.add_argument("--account", type=_word, metavar="A", help="of Slurm")
     p.add_argument("--minutes", type=_count, default=240, metavar="N", help="that a job may take (default: 240)")
     p.add_argument("--gpus", type=_count, metavar="N", help="for each job")
+
+# %% ../nbs/11b_options.ipynb #7cae0208
+def _price(text):
+    "What an hour costs, in any currency."
+    with suppress(ValueError):
+        if 0 <= float(text) < 1e6: return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no price: give a number such as 2.5")
+
+def _plan_options(p):
+    "What only `plan` can be told."
+    p.add_argument("--pairs", type=_count, default=60, metavar="N", help="of the study (default: 60)")
+    p.add_argument("--gpus", type=_count, metavar="N",
+        help="so many H100, by their data sheet; if not given, this machine's processor, measured in some seconds")
+    p.add_argument("--price", type=_price, metavar="P", help="of a GPU for an hour: print the money too")
+    p.add_argument("--quick", action="store_true", help="the six experiments alone")
 
 # %% ../nbs/11b_options.ipynb #466651f0
 def _look_options(p):

@@ -23,7 +23,7 @@ class Figures:
     found:tuple # of dicts, as the files have them, with `recorded`
 
     memory = property(lambda self: [f for f in self.found if f.get("kind") == "memory"])
-    timed = property(lambda self: [f for f in self.found if f.get("kind") != "memory"])
+    timed = property(lambda self: [f for f in self.found if "kind" not in f])
     models = property(lambda self: [f for f in self.timed if f.get("weights") != "random"])
     shapes = property(lambda self: [f for f in self.timed if f.get("weights") == "random"])
 

@@ -1,0 +1,119 @@
+"""What studies cost on paper and by the clock: `python tests/costs.py [--few] [--out FILE]`.
+
+Studies of several sizes are run on one and on two workers, each command in a process of its own. Before the first, the processor is calibrated on
+each model's sizes (some seconds). For each study the table has the measured seconds, those that the formula predicted, those that playing its own
+measured parts again gives, and what share of the processor others took meanwhile: where that is not small, the seconds are no measurement.
+"""
+import argparse, json, os, subprocess, sys, tempfile, time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+MODELS = ("gemma-3-270m", "smollm2-135m")
+CASES = [(m, p, q, w) for p, q in ((4, True), (30, True), (12, False), (60, True)) for m in MODELS for w in (1, 2)]
+WHOLE = [(MODELS[0], 60, False, w) for w in (1, 2)]
+
+
+def processor():
+    "Seconds that all cores have worked since the machine began, but for those who stand back (nice)."
+    words = [int(w) for w in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    return (sum(words) - words[1] - words[3] - words[4]) / os.sysconf("SC_CLK_TCK")
+
+
+def own():
+    t = os.times()
+    return t.user + t.system + t.children_user + t.children_system
+
+
+def wait_for_quiet(most=.06, look=4, patience=300):
+    "Until others take no more than a share of the processor, or for so many seconds at most."
+    began = time.monotonic()
+    while time.monotonic() - began < patience:
+        before = processor(); time.sleep(look)
+        if (processor() - before) / look / os.cpu_count() <= most: return
+
+
+def run_one(model, pairs, quick, workers, folder):
+    "A study; its run, and when each task began and was done."
+    from bizzaroworld.executors import executor_of
+    from bizzaroworld.queue import Wanted, run_queue
+    from bizzaroworld.study import asked_of
+    began, events = time.perf_counter(), []
+    def tell(event, work, tasks): events.extend((event, t.name, time.perf_counter() - began) for t in tasks)
+    wanted = Wanted("study", model, (), asked_of(quick=quick, count=pairs), Path(folder)/"out")
+    others = processor() - own()
+    work, = run_queue([wanted], executor_of(workers=workers, folder=Path(folder)), tell=tell)
+    if work.error: raise work.error
+    spent, seconds = processor() - own() - others, time.perf_counter() - began
+    at = {(e, n): t for e, n, t in events}
+    took = {n: at["done", n] - at["began", n] for n in ("begin", "proof")}
+    return dict(run=work.value.run, seconds=seconds, others=spent / seconds / os.cpu_count(), **took)
+
+
+def real_pairs(folder):
+    "The pairs of a study, and the strongest of each category, as the formula wants them."
+    import pandas as pd
+    from bizzaroworld.costs import typical_pairs
+    from dataclasses import replace
+    table = pd.read_csv(Path(folder)/"triage.csv")
+    best = set(table.drop_duplicates("category").battery_idx)
+    table = table.sort_values("battery_idx")
+    pairs = typical_pairs(len(table), table[["n_tokens", "entity_start", "entity_stop"]].values.tolist())
+    pairs = tuple(replace(p, category=c) for p, c in zip(pairs, table.category))
+    return pairs, tuple(p for p, i in zip(pairs, table.battery_idx) if i in best)
+
+
+def compared(model, pairs, quick, workers, machine, sizes):
+    "One row of the table, and what was measured of the parts."
+    from bizzaroworld.costs import loading, one_of, study_costs
+    from bizzaroworld.planning import replayed, simulate, study_seconds
+    wait_for_quiet()
+    with tempfile.TemporaryDirectory() as folder:
+        words = json.dumps([model, pairs, quick, workers, folder])
+        done = subprocess.run([sys.executable, __file__, "--one", words], capture_output=True, text=True)
+        if done.returncode: raise RuntimeError(done.stderr[-2000:])
+        found = json.loads(done.stdout.splitlines()[-1])
+        some, alone = real_pairs(Path(folder)/"out")
+    costs, weights = study_costs(sizes, some, alone=alone, quick=quick), 4 * sizes.weights
+    one = one_of(machine, workers) if workers > 1 else machine
+    said = study_seconds(costs, one, workers, size=weights, beginner=machine)["seconds"]
+    if workers == 1: said -= machine.start   # this process has its libraries already
+    steps = replayed(found["run"], begin=found["begin"], proof=found["proof"])
+    again = simulate([steps], workers, load=loading(machine, weights), first=0.)["seconds"]
+    row = dict(model=model, pairs=pairs, quick=quick, workers=workers, seconds=found["seconds"], predicted=said,
+        ratio=said / found["seconds"], replayed=again, replayed_ratio=again / found["seconds"], others=found["others"])
+    return row, dict(**{k: row[k] for k in ("model", "pairs", "quick", "workers")}, steps=steps)
+
+
+def main():
+    words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    words.add_argument("--few", action="store_true", help="the smallest studies alone")
+    words.add_argument("--whole", action="store_true", help="60 pairs with everything too")
+    words.add_argument("--out", default=ROOT/"data/bench/costs.json", type=Path)
+    words.add_argument("--one", help=argparse.SUPPRESS)
+    args = words.parse_args()
+    if args.one: print("\n" + json.dumps(run_one(*json.loads(args.one)))); return
+    from dataclasses import asdict
+    import pandas as pd
+    from bizzaroworld.costs import calibrated, sizes_of
+    from bizzaroworld.machine import stamp, versions
+    from bizzaroworld.measuring import Load, at_hand
+    from bizzaroworld.planning import model_named
+    for m in MODELS: at_hand(Load(m))   # self-tests that passed are remembered
+    sizes = {m: sizes_of(model_named(m)) for m in MODELS}
+    wait_for_quiet()
+    machines = {m: calibrated(s) for m, s in sizes.items()}
+    rows, parts = [], []
+    cases = CASES[:2] if args.few else CASES + WHOLE * args.whole
+    for case in cases:
+        tries = []
+        while len(tries) < 3 and min((row["others"] for row, _ in tries), default=1) > .05:   # others came back meanwhile
+            tries.append(compared(*case, machines[case[0]], sizes[case[0]]))
+        row, measured = min(tries, key=lambda t: t[0]["others"])
+        rows.append(row); parts.append(measured)
+        print(pd.DataFrame([row]).round(2).to_string(index=False, header=len(rows) == 1), flush=True)
+        found = dict(kind="costs", **stamp("cpu"), versions=versions(), constants={m: {k: v for k, v in asdict(c).items()
+            if v != float("inf")} for m, c in machines.items()}, cases=rows, parts=parts)
+        args.out.write_text(json.dumps({**found, "command": "python tests/costs.py" + " --whole" * args.whole}, indent=1, default=float) + "\n")
+
+
+if __name__ == "__main__": main()
