@@ -57,7 +57,8 @@ def lend(
     where, # for each new row a list of `(token, the giver's token)`
 )->Runs: # with the new rows at the end
     "Rows that are their base, but for the activations that a giver lends."
-    row, token, theirs = (torch.tensor(c) for c in zip(*[(r, *place) for r, some in enumerate(where) for place in some]))
+    cells = [(r, *place) for r, some in enumerate(where) for place in some]
+    row, token, theirs = (torch.tensor(c) for c in zip(*cells))
     giver = torch.tensor(giver)[row]
     @lru_cache   # once for a device
     def there(device): return [i.to(device) for i in (torch.tensor(base), row, token, giver, theirs)]

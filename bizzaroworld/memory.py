@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BYTES', 'PACKED_BYTES', 'PROCESS', 'text_only', 'empty_model', 'Limits', 'limits_of', 'Shape', 'shape_of',
-           'weight_bytes', 'memory_needed', 'group_limits', 'memory_there', 'ways_out', 'check_memory', 'places_of',
+           'weight_bytes', 'memory_needed', 'group_limits', 'memory_there', 'ways_out', 'check_memory', 'layer_places',
            'device_map_of', 'split_over']
 
 # %% ../nbs/01a_memory.ipynb #129e04cd
@@ -190,7 +190,7 @@ def ways_out(
     if device == "cuda" or (gpus and device == "cpu"): ways.append("--device split")
     if bits is None: ways += [f"--bits {b}" for b in (8, 4) if fits(bits=b)][:1]
     if fits(pairs=1): ways.append("fewer pairs (--pairs N)")
-    if device == "cuda" and psutil.virtual_memory().available > _certain(shape, "cpu", **how): ways.append("--device cpu")
+    if device == "cuda" and memory_there("cpu") > _certain(shape, "cpu", **how): ways.append("--device cpu")
     return ways
 
 # %% ../nbs/01a_memory.ipynb #abf74847
@@ -213,7 +213,7 @@ def check_memory(
                      f"{_gb(there)} are free: use {', '.join(ways[:-1])}{' or ' * (len(ways) > 1)}{ways[-1]}")
 
 # %% ../nbs/01a_memory.ipynb #524591f8
-def places_of(
+def layer_places(
     sizes, # bytes of each layer
     rooms, # bytes of each GPU that layers may take
 )->list: # for each layer the number of its GPU, or `cpu`
@@ -233,7 +233,7 @@ def places_of(
 # %% ../nbs/01a_memory.ipynb #932cc7d6
 def device_map_of(
     model, # from `empty_model`
-    places, # of its layers, from `places_of`
+    places, # of its layers, from `layer_places`
 )->dict: # names of modules and weights → devices, as transformers takes them
     "A split, layer by layer; all else goes to the first GPU."
     where, _ = layers_of(model)
@@ -263,7 +263,7 @@ def split_over(
     need = memory_needed(shape, device="cuda", **how)
     beside = (need["runs"] + need["work"]) // len(rooms)   # runs lie beside their layers
     free = [max(0, room - beside - other * (gpu == 0)) for gpu, room in enumerate(rooms)]
-    places = places_of(each, free)
+    places = layer_places(each, free)
     waiting = sum(size for size, place in zip(each, places) if place == "cpu")
     if other > rooms[0] or waiting > there:
         check_memory(name, shape, sum(free) + other * (other <= rooms[0]) + there, "cuda", **how)

@@ -260,6 +260,7 @@ class Rows:
         self.alike = int(start[0]) if bool((start == start[0]).all()) else None
         self.row = torch.arange(len(start), device=self.device)[:, None]
 
+# %% ../nbs/04c_network.ipynb #e35b9ef6
 @patch
 def some(self:Rows, rows):
     "Some of the rows, or some more than once."

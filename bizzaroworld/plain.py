@@ -41,6 +41,7 @@ def pick_device(
         raise InputError("device 'mps' is not there: use auto or cpu")
     return device
 
+# %% ../nbs/01b_plain.ipynb #5402be0b
 def pick_dtype(
     dtype:str, # `auto` or one of `DTYPES`
     *,

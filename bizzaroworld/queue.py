@@ -18,7 +18,7 @@ from .study import steps
 
 # %% ../nbs/06bb_queue.ipynb #1a1bf3ea
 PLANNED_WORDS = dict(model=str, battery=str, selection=str, seed=int, quick=bool, experiments=str, bos=str, chat=bool,
-    align=str, answers=str, pairs=int, device=str, dtype=str, out=str)
+    align=str, answers=str, pairs=int, device=str, dtype=str, bits=int, out=str)
 
 def _value(path, word, text):
     "One value of a plan, of the kind that its word wants."

@@ -1,16 +1,19 @@
 "A model split over several devices: on a machine without them, the same numbers, and nothing that mixes two devices."
-import contextlib
+import contextlib, itertools
 from dataclasses import replace
 from types import SimpleNamespace
 import pandas as pd
 import pytest, torch
 from accelerate import dispatch_model
-from bizzaroworld import circuit, experiments, knowledge, study
-from bizzaroworld.bench import random_pairs
+from bizzaroworld import circuit, experiments, hub, knowledge, measuring, memory, models, plain, proof, study, tokens
+from bizzaroworld.bench import random_pairs, study_patches
+from bizzaroworld.cli import typed
+from bizzaroworld.engine import Climb, patch_all
 from bizzaroworld.families import layers_of
 from bizzaroworld.network import Network
 from conftest import SHAPE, tiny_model
 from pretend import gpu, split
+from zoo import tiny, tiny_tokenizer
 
 KINDS = ("gemma2", "gemma3_window", "llama")   # soft-caps, windows, neither
 
@@ -87,11 +90,46 @@ def test_the_pretence_refuses_two_devices():
 
 def test_a_move_that_is_left_out_is_seen(monkeypatch):
     "Rows that are not brought to the next layer's device end in the pretence's refusal."
-    from bizzaroworld.engine import Climb, patch_all
-    from bizzaroworld.bench import study_patches
     pairs = some_pairs()
     with gpu():
         net = there("llama", "halves", torch.inference_mode)
         patch_all(net, pairs, study_patches(net))
         monkeypatch.setattr(Climb, "to", lambda self, level: None)
         with pytest.raises(RuntimeError, match="device"): patch_all(net, pairs, study_patches(net))
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2"])
+def test_a_split_model_is_loaded_tested_and_proven(family, tmp_path, monkeypatch):
+    "The whole way of `--device split`, by transformers and accelerate themselves: the processor stands for the GPU, the file for what waits."
+    tiny(family).save_pretrained(tmp_path/"m"); tiny_tokenizer(True).save_pretrained(tmp_path/"m")
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    whole = models.load(tmp_path/"m", device="cpu", self_test="always")
+    def where(name, empty, device, **how):
+        places = dict(enumerate(["cpu", "disk"]))
+        return {n: "cpu" if p == 0 else p for n, p in memory.device_map_of(empty, [places[l % 2] for l in range(len(layers_of(empty)[1]))]).items()}
+    monkeypatch.setattr(plain, "_where", where); monkeypatch.setattr(models, "pick_device", lambda device: device)
+    model = models.load(tmp_path/"m", device="split", self_test="always")
+    assert any(p.device.type == "meta" for p in model.plain.parameters())
+    nets, pairs = (Network(whole), Network(model)), some_pairs()
+    assert proof.prove(model, nets[1], pairs)["largest"] < 1e-4
+    ours, theirs = (patch_all(net, pairs, study_patches(net)).ld for net in nets)
+    assert torch.equal(ours, theirs)
+    assert measuring.about(model, nets[1])["devices"] == ["cpu"]
+
+
+def test_what_cannot_fit_is_refused_in_one_line(tmp_path, monkeypatch):
+    tiny("llama").save_pretrained(tmp_path/"m"); tiny_tokenizer(True).save_pretrained(tmp_path/"m")
+    monkeypatch.setattr(plain, "memory_there", lambda device="cpu": 1000)
+    status, said = typed(f"study --model {tmp_path}/m --out {tmp_path}/out --device cpu")
+    assert status == 2 and "needs about" in said and "are free: use" in said and said.count("\n") == 0
+    assert not (tmp_path/"out"/"run.json").exists()
+    monkeypatch.undo()
+    assert typed("study --model gemma-3-270m --device split")[0] == 2 or torch.cuda.is_available()
+
+
+def test_eight_gigabytes_are_enough_for_the_embedded_models():
+    "The default study of each, whole, with two gigabytes for the rest of the machine."
+    for name, device in itertools.product(("gemma-3-270m", "smollm2-135m"), ("cpu", "cuda")):
+        shape = memory.shape_of(memory.empty_model(tokens.sound_config(str(hub.model_folder(name)))))
+        assert memory.memory_needed(shape, pairs=60, device=device, threads=4)["total"] < 6e9
+        memory.check_memory(name, shape, 4 * 10**9, device, pairs=60, tokens=32)
