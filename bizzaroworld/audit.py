@@ -190,7 +190,8 @@ def command_of(
     run:dict, # what `run.json` says
 )->str: # for a shell
     "The command that makes a study again."
-    model = base_model({**run, "model": run.get("settings", {}).get("model", run["model"])})   # a page may say it otherwise
+    # a page may call it otherwise
+    model = base_model({**run, "model": run.get("settings", {}).get("model", run["model"])})
     words = ["bizzaroworld", "study", "--model", model, "--seed", str(run["seed"])]
     given = {k: run.get(k) for k in ("dtype", "device")} | {"bos": {True: "on", False: "off"}.get(run.get("bos"))}
     usual = dict(bits=None, battery="default", selection="C", align="equal", answers="first")

@@ -154,7 +154,8 @@ def _counted(sizes, lengths, patches, directions, metrics, device, runs):
     moved = calls * sizes.layer + read * len(rows) / 512   # rows of which the vocabulary is read together
     unpatched = whole_passes(sizes, [p.n_tokens for p in pairs] * runs)
     tables = len(directions) * len(pairs)
-    return unpatched + Cost(up * (not few), up * few, 2. * len(rows) * read, moved, calls, tables * len(patches), tables)
+    return unpatched + Cost(up * (not few), up * few, 2. * len(rows) * read, moved, calls, tables * len(patches),
+        tables)
 
 # %% ../nbs/06bc_costs.ipynb #e82dc5f3
 def patch_cost(

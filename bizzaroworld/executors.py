@@ -106,6 +106,7 @@ def _needs(package, extra, what):
         raise InputError(f"{what} needs the package {package}, which is not installed: pip install "
                          f'"bizzaroworld[{extra}]"')
 
+# %% ../nbs/06ab_executors.ipynb #02f1cdf4
 class OnDask(Here):
     "A Dask cluster."
     shared = True
@@ -119,28 +120,36 @@ class OnDask(Here):
             logging.getLogger(name).setLevel(logging.CRITICAL)   # what goes wrong we say in a line
         file = not address.startswith("dask://")
         if file and not Path(address).is_file():
-            raise InputError(f"--cluster {brief(address, 100)}: no such scheduler file: give dask://HOST:PORT, the file "
-                             "that `dask scheduler --scheduler-file` wrote, slurm or local")
+            raise InputError(f"--cluster {brief(address, 100)}: no such scheduler file: give dask://HOST:PORT, the "
+                             "file that `dask scheduler --scheduler-file` wrote, slurm or local")
         if not file and not re.fullmatch(r"dask://[^/\s]+:\d+", address):
             raise InputError(f"--cluster {brief(address, 100)} names no scheduler: give dask://HOST:PORT")
         where = dict(scheduler_file=address) if file else dict(address=address.replace("dask://", "tcp://"))
         try: self.client = Client(**where, timeout=10, set_as_default=False, name="bizzaroworld")
         except (OSError, ValueError, TimeoutError) as e:
-            raise InputError(f"no Dask scheduler answers at {brief(address, 100)} ({brief(e, 100) or 'no answer'}): start "
-                             "one with `dask scheduler` and `dask worker`, or give another address") from e
+            why = brief(e, 100) or "no answer"
+            raise InputError(f"no Dask scheduler answers at {brief(address, 100)} ({why}): start one "
+                             "with `dask scheduler` and `dask worker`, or give another address") from e
         self.pool, self.name = self.client.get_executor(pure=False), f"the Dask cluster at {address}"
         self.link = self.client.dashboard_link
-    @property
-    def slots(self):
-        try: return max(1, sum(self.client.nthreads().values()))
-        except (OSError, TimeoutError): raise self.gone() from None
-    def submit(self, function, *args):
-        if self.client.status != "running": raise self.gone()
-        return self.pool.submit(function, *args)
     def gone(self): return Gone(f"{self.name} is gone; what was finished is kept: type the command again with another")
     def lost(self, error): return type(error).__name__ == "KilledWorker"
-    def close(self, now=False):
-        with contextlib.suppress(Exception): self.client.close(timeout=2)
+
+# %% ../nbs/06ab_executors.ipynb #3f0fd7b1
+@patch(as_prop=True)
+def slots(self:OnDask):
+    "How many tasks the cluster does at once, just now."
+    try: return max(1, sum(self.client.nthreads().values()))
+    except (OSError, TimeoutError): raise self.gone() from None
+
+@patch
+def submit(self:OnDask, function, *args):
+    if self.client.status != "running": raise self.gone()
+    return self.pool.submit(function, *args)
+
+@patch
+def close(self:OnDask, now=False):
+    with contextlib.suppress(Exception): self.client.close(timeout=2)
 
 # %% ../nbs/06ab_executors.ipynb #f4a4a245
 class _Promise(Future):
@@ -156,6 +165,7 @@ class _Promise(Future):
             self.set_result(self.job.result())
         except BaseException as e: self.set_exception(e)
 
+# %% ../nbs/06ab_executors.ipynb #3cc4de32
 class InJobs(Here):
     "Jobs of Slurm, or of this machine in the same way."
     shared = True
@@ -241,7 +251,7 @@ def fail(self:Loop, work, error):
     "Give a work up; what others do for it counts no more."
     work.error, work.state = error, "failed"
     work.todo.clear()
-    with contextlib.suppress(type(error), StopIteration): work.steps.throw(error)   # it may have something to clear away
+    with contextlib.suppress(type(error), StopIteration): work.steps.throw(error)   # it may clear away
     for future, given in self.running.items():
         if given[0] is work: future.cancel()
     self.tell("failed", work, [])
@@ -297,7 +307,7 @@ def again(self:Loop, work, slots, tasks, losses, before, error):
         self.tell("lost", work, tasks)
         return work.todo.appendleft((slots, tasks, losses))
     self.fail(work, LostWorker(f"{work.name}: whoever took {tasks[0].name} ended without a word (killed, or out of "
-        "memory), twice; what was finished is kept: type the command again to go on, with fewer workers or more memory"))
+        "memory), twice; what was finished is kept: type the command again to go on, with fewer workers"))
 
 # %% ../nbs/06ab_executors.ipynb #f128be99
 @patch

@@ -18,7 +18,7 @@ from .selection import BASELINES, KEY, RULES, Pool, choose, is_known, pool, rule
 from .metrics import log_probability, rank
 from .patching import target_ids
 from .network import Network
-from .parallel import FEW, few_alone, on_each_core
+from .parallel import FEW_TOKENS, few_alone, on_each_core
 
 # %% ../nbs/05f_knowledge.ipynb #c005
 @torch.inference_mode()
@@ -32,7 +32,8 @@ def final_logits(
     part = []
     def read():   # few rows on one core: a product of few is cut otherwise on two
         normed = net.final_normed(part)
-        return few_alone(lambda: net.cap(net.unembed(normed).float()), 0 if len(part) < batch else FEW, net.device)
+        tokens = 0 if len(part) < batch else FEW_TOKENS
+        return few_alone(lambda: net.cap(net.unembed(normed).float()), tokens, net.device)
     for t in tokens:
         if len(part) == batch or (part and (len(part) + 1) * len(t) > 8192): yield read(); part = []
         part.append(t)

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['EXPERTS', 'WINDOWS', 'LOCAL', 'ROOM', 'SENDERS', 'RANDOM_RANKINGS', 'APPROXIMATED', 'imported', 'code_sha256',
-           'settings_of', 'about', 'Load', 'Loaded', 'at_hand', 'let_go', 'on_cores', 'with_tokens', 'finished_study',
+           'settings_of', 'about', 'Load', 'Loaded', 'hands_at', 'let_go', 'on_cores', 'with_tokens', 'finished_study',
            'check_replaced', 'Asked', 'Begun', 'refuse_other_code', 'one_token_each', 'tables_wanted', 'begin',
-           'prove_on', 'strongest', 'tables_of', 'Job', 'job_of', 'joined', 'measure']
+           'prove_on', 'strongest', 'tables_of', 'Job', 'job_of', 'joined_parts', 'measure']
 
 # %% ../nbs/06ac_measuring.ipynb #b738ae3a
 import ast, contextlib, gc, hashlib, json, sys, threading, time
@@ -120,7 +120,8 @@ _kept, _one_at_a_time = {}, threading.Lock()
 
 def _bytes(loaded): return sum(p.numel() * p.element_size() for p in loaded.model.original_model.parameters())
 
-def at_hand(
+# %% ../nbs/06ac_measuring.ipynb #fbccb97f
+def hands_at(
     at:Load|Loaded, # which model
 )->Loaded:
     "A model, loaded if it is not kept from before."
@@ -193,6 +194,7 @@ class Asked:
     package:str=__version__ # version and code of whoever asks
     code:str=""
 
+# %% ../nbs/06ac_measuring.ipynb #02572e9c
 @dataclass(frozen=True)
 class Begun:
     "What is known when a study has begun."
@@ -214,7 +216,7 @@ def refuse_other_code(
     "Refuse to measure for a study that was begun with another version."
     if (asked.package, asked.code or code_sha256()) == (__version__, code_sha256()): return
     raise InputError(f"worker {myself()} has bizzaroworld {__version__} (code {code_sha256()[:8]}), and the study was "
-        f"begun with {asked.package} (code {asked.code[:8]}): install the same version for all workers, and start them anew")
+        f"begun with {asked.package} (code {asked.code[:8]}): install one version for all workers, and start them anew")
 
 # %% ../nbs/06ac_measuring.ipynb #e274cf6c
 def one_token_each(settings):
@@ -229,6 +231,7 @@ def tables_wanted(
     if not settings["quick"]: return BESIDE
     return ("patterns",) if "4F" in settings["experiments"] and one_token_each(settings) else ()
 
+# %% ../nbs/06ac_measuring.ipynb #df15ae80
 def begin(
     at:Load|Loaded, # the model
     asked:Asked,
@@ -237,7 +240,7 @@ def begin(
 )->Begun:
     "Choose the pairs, and say which parts there are to measure."
     refuse_other_code(asked)
-    model, net = (hands := at_hand(at)).model, hands.net
+    model, net = (hands := hands_at(at)).model, hands.net
     with on_cores(cores):
         chosen = choose_battery(model, net, asked.table, source=asked.source, how=asked.how, count=asked.count,
             seed=asked.seed)
@@ -264,7 +267,7 @@ def prove_on(
 )->dict: # `proof`, `noise_floor`, `peak`
     "Hold the engine to its model on the pairs of a study; a whole answer by its first token."
     refuse_other_code(job)
-    model, net = (hands := at_hand(at)).model, hands.net
+    model, net = (hands := hands_at(at)).model, hands.net
     with on_cores(cores):
         return dict(proof=prove(model, net, [replace(p, whole=False) for p in pairs], seed=job.seed),
             noise_floor=noise_floor(net, pairs[:2]), peak=peak_memory(net.device.type))
@@ -345,7 +348,7 @@ def job_of(
     s = begun.settings
     return Job(Path(out), begun.key, s["seed"], not s["quick"], s["package"], s["code_sha256"])
 
-def joined(
+def joined_parts(
     folder:Path, # of the parts
     key:str, # of the settings
     names, # of parts
@@ -360,13 +363,15 @@ def joined(
 def _made(hands, job, part):
     "The tables of a part by the names of their files, and reasons for those that are left out."
     if part.tables:
-        patches = joined(job.out/".parts", job.key, part.reads) if part.reads else None
+        patches = joined_parts(job.out/".parts", job.key, part.reads) if part.reads else None
         found, left_out = tables_of(hands, part, patches, seed=job.seed)
         return {f"{t}-table": table for t, table in found.items()}, left_out
     options = dict(control=part.control, pool=list(part.pool), seed=job.seed) if part.control else {}
-    return {part.name: run_experiments(hands.model.study_name, hands.net, list(part.pairs), part.ids, metrics=job.metrics,
-        progress=telling(), **options)}, {}
+    rows = run_experiments(hands.model.study_name, hands.net, list(part.pairs), part.ids, metrics=job.metrics,
+        progress=telling(), **options)
+    return {part.name: rows}, {}
 
+# %% ../nbs/06ac_measuring.ipynb #07cc4e04
 def measure(
     at:Load|Loaded, # the model
     job:Job, # the study
@@ -379,7 +384,7 @@ def measure(
     if all(read_part(folder, job.key, name) is not None for name in part.names):
         return dict(part=part.name, seconds=0., by="", peak=0, left_out={})
     folder.mkdir(parents=True, exist_ok=True)
-    hands = at_hand(at)
+    hands = hands_at(at)
     leave_word(folder, "began", part.name)
     began, device = time.perf_counter(), hands.net.device.type
     try:

@@ -14,7 +14,7 @@ from .facts import InputError, brief, read_text
 from .executors import Here, Work, drive
 from .measuring import Load, let_go
 from .parts import LISTENING
-from .study import steps
+from .study import study_steps
 
 # %% ../nbs/06bb_queue.ipynb #1a1bf3ea
 PLANNED_WORDS = dict(model=str, battery=str, selection=str, seed=int, quick=bool, experiments=str, bos=str, chat=bool,
@@ -31,18 +31,21 @@ def _value(path, word, text):
     try:
         if kind is int and int(text) == float(text) >= 0: return int(text)
     except (TypeError, ValueError): pass
-    raise InputError(f"{path}: {word} cannot be {brief(repr(text), 60)}: give {dict(str='text', int='a whole number', bool='true or false')[kind.__name__]}")
+    wanted = dict(str="text", int="a whole number", bool="true or false")[kind.__name__]
+    raise InputError(f"{path}: {word} cannot be {brief(repr(text), 60)}: give {wanted}")
 
 def _rows_of_csv(path):
     return [{k: v for k, v in row.items() if v not in (None, "")}
         for row in csv.DictReader(read_text(path).splitlines(), restkey="", strict=True)]
 
+# %% ../nbs/06bb_queue.ipynb #4d7cdcdd
 def _rows_of_yaml(path):
     import yaml
     try: found = yaml.safe_load(read_text(path))
     except yaml.YAMLError as e: raise InputError(f"{path} is no YAML ({brief(str(e), 120)}): mend it") from None
     blocks = found if isinstance(found, list) else [found]
-    if not all(isinstance(b, dict) for b in blocks): raise InputError(f"{path}: give words with their values, as `model: [A, B]`")
+    if not all(isinstance(b, dict) for b in blocks):
+        raise InputError(f"{path}: give words with their values, as `model: [A, B]`")
     listed = lambda v: v if isinstance(v, list) else [v]
     return [dict(zip(b, values)) for b in blocks for values in product(*map(listed, b.values()))]
 
@@ -79,7 +82,8 @@ def works_of(
     alone = len(wanted) == 1 and executor.cores   # nobody else wants the cores while it begins
     works = {}
     for w in wanted:
-        made = steps(Load(w.model, w.options), w.asked, Path(w.out).absolute() if executor.shared else Path(w.out),
+        out = Path(w.out).absolute() if executor.shared else Path(w.out)
+        made = study_steps(Load(w.model, w.options), w.asked, out,
             cores=executor.cores, every=os.cpu_count() if alone else executor.cores, name=w.model,
             words=executor.shared)
         works[w.label] = Work(w.label, made, tuple(works[a] for a in w.after), kept_in(w.out))

@@ -30,7 +30,8 @@ def state_of_part(
     if set(part["files"]) <= kept or (last and last["event"] == "done"): return "done", ""
     if not last: return "waiting", ""
     if last["event"] == "failed": return "failed", str(last.get("why", ""))
-    if last["event"] == "began": return ("running" if _alive(last["by"]) else "lost"), f"{last['by']} since {last['time']}"
+    since = f"{last['by']} since {last['time']}"
+    if last["event"] == "began": return "running" if _alive(last["by"]) else "lost", since
     return "waiting", ""
 
 # %% ../nbs/06ba_status.ipynb #9a30c8f3

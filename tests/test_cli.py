@@ -82,7 +82,7 @@ def test_several_models(tmp_path, monkeypatch, capsys):
         studied.append((at.name, asked.source, "".join(asked.experiments), out.relative_to(tmp_path).as_posix()))
         yield []
         return SimpleNamespace(run=dict(counts=dict(pairs_patched=1, rows=2), noise_floor=0.0, seconds=1.0, peak_memory_bytes=3))
-    monkeypatch.setattr(queue, "steps", steps)
+    monkeypatch.setattr(queue, "study_steps", steps)
     monkeypatch.setattr(results, "shared_table", lambda results: pd.DataFrame(dict(category=["c"])))
     both = ["study", "--model", "gemma-3-270m", "smollm2-135m", "gemma-3-270m", "--json", "--results", str(tmp_path)]
     assert cli.main(both) == 0
@@ -110,7 +110,7 @@ def test_large_models_are_in_memory_one_at_a_time(monkeypatch):
     monkeypatch.setattr(measuring, "_bytes", lambda loaded: 10)
     for room in (0, 100):
         monkeypatch.setattr(measuring, "ROOM", room); alive.clear(); measuring.let_go()
-        for name in "abab": assert measuring.at_hand(measuring.Load(name)).model.name == name
+        for name in "abab": assert measuring.hands_at(measuring.Load(name)).model.name == name
         assert len(alive) == (2 if room else 4)
     measuring.let_go(); assert all(model() is None for model in alive)
 
