@@ -379,7 +379,7 @@ def calibrated(
     call = quick / little.calls
     (all_of_them, table), (one, _) = _rate(sizes, few, cores, call), _rate(sizes, few, 1, call)
     words, operations = _words_seconds(sizes)
-    known = dict(row=1.5e-6, read=1e-3, start=6., load=2e8, cores=cores) | known
+    known = dict(row=1.5e-6, read=1e-3, part=.05, start=6., load=2e8, cores=cores) | known
     return Machine(name, all_of_them, operations / words, call=call, table=table, one=one, **known)
 
 # %% ../nbs/06bc_costs.ipynb #ccf1e5d9

@@ -2,7 +2,8 @@
 
 Studies of several sizes are run on one and on two workers, each command in a process of its own. Before the first, the processor is calibrated on
 each model's sizes (some seconds). For each study the table has the measured seconds, those that the formula predicted, those that playing its own
-measured parts again gives, and what share of the processor others took meanwhile: where that is not small, the seconds are no measurement.
+measured parts again gives, and what share of the processor others took meanwhile: where that is not small, the seconds of the clock are no
+measurement of the study. `processor` are the seconds that cores worked for it, whoever else was there, and `said` those of the formula.
 """
 import argparse, json, os, subprocess, sys, tempfile, time
 from pathlib import Path
@@ -24,7 +25,7 @@ def own():
     return t.user + t.system + t.children_user + t.children_system
 
 
-def wait_for_quiet(most=.06, look=4, patience=300):
+def wait_for_quiet(patience, most=.06, look=4):
     "Until others take no more than a share of the processor, or for so many seconds at most."
     began = time.monotonic()
     while time.monotonic() - began < patience:
@@ -40,13 +41,13 @@ def run_one(model, pairs, quick, workers, folder):
     began, events = time.perf_counter(), []
     def tell(event, work, tasks): events.extend((event, t.name, time.perf_counter() - began) for t in tasks)
     wanted = Wanted("study", model, (), asked_of(quick=quick, count=pairs), Path(folder)/"out")
-    others = processor() - own()
+    others, mine = processor() - own(), own()
     work, = run_queue([wanted], executor_of(workers=workers, folder=Path(folder)), tell=tell)
     if work.error: raise work.error
-    spent, seconds = processor() - own() - others, time.perf_counter() - began
+    spent, seconds, mine = processor() - own() - others, time.perf_counter() - began, own() - mine
     at = {(e, n): t for e, n, t in events}
     took = {n: at["done", n] - at["began", n] for n in ("begin", "proof")}
-    return dict(run=work.value.run, seconds=seconds, others=spent / seconds / os.cpu_count(), **took)
+    return dict(run=work.value.run, seconds=seconds, processor=mine, others=spent / seconds / os.cpu_count(), **took)
 
 
 def real_pairs(folder):
@@ -62,11 +63,10 @@ def real_pairs(folder):
     return pairs, tuple(p for p, i in zip(pairs, table.battery_idx) if i in best)
 
 
-def compared(model, pairs, quick, workers, machine, sizes):
+def compared(model, pairs, quick, workers, machine, core, sizes):
     "One row of the table, and what was measured of the parts."
     from bizzaroworld.costs import loading, one_of, study_costs
-    from bizzaroworld.planning import replayed, simulate, study_seconds
-    wait_for_quiet()
+    from bizzaroworld.planning import predicted, replayed, simulate, study_seconds
     with tempfile.TemporaryDirectory() as folder:
         words = json.dumps([model, pairs, quick, workers, folder])
         done = subprocess.run([sys.executable, __file__, "--one", words], capture_output=True, text=True)
@@ -77,10 +77,13 @@ def compared(model, pairs, quick, workers, machine, sizes):
     one = one_of(machine, workers) if workers > 1 else machine
     said = study_seconds(costs, one, workers, size=weights, beginner=machine)["seconds"]
     if workers == 1: said -= machine.start   # this process has its libraries already
+    loads = workers * loading(core, weights) - core.start * (workers == 1)
+    on_cores = loads + sum(sum(step.values()) for step in predicted(costs, core))
     steps = replayed(found["run"], begin=found["begin"], proof=found["proof"])
     again = simulate([steps], workers, load=loading(machine, weights), first=0.)["seconds"]
     row = dict(model=model, pairs=pairs, quick=quick, workers=workers, seconds=found["seconds"], predicted=said,
-        ratio=said / found["seconds"], replayed=again, replayed_ratio=again / found["seconds"], others=found["others"])
+        ratio=said / found["seconds"], processor=found["processor"], said=on_cores,
+        processor_ratio=on_cores / found["processor"], replayed=again, replayed_ratio=again / found["seconds"], others=found["others"])
     return row, dict(**{k: row[k] for k in ("model", "pairs", "quick", "workers")}, steps=steps)
 
 
@@ -89,30 +92,35 @@ def main():
     words.add_argument("--few", action="store_true", help="the smallest studies alone")
     words.add_argument("--whole", action="store_true", help="60 pairs with everything too")
     words.add_argument("--out", default=ROOT/"data/bench/costs.json", type=Path)
+    words.add_argument("--tries", default=3, type=int, help="runs of a study, until one has the machine for itself")
+    words.add_argument("--patience", default=300, type=float, help="seconds to wait for that")
     words.add_argument("--one", help=argparse.SUPPRESS)
     args = words.parse_args()
     if args.one: print("\n" + json.dumps(run_one(*json.loads(args.one)))); return
     from dataclasses import asdict
-    import pandas as pd
+    import pandas as pd, torch
     from bizzaroworld.costs import calibrated, sizes_of
     from bizzaroworld.machine import stamp, versions
     from bizzaroworld.measuring import Load, at_hand
     from bizzaroworld.planning import model_named
     for m in MODELS: at_hand(Load(m))   # self-tests that passed are remembered
     sizes = {m: sizes_of(model_named(m)) for m in MODELS}
-    wait_for_quiet()
-    machines = {m: calibrated(s) for m, s in sizes.items()}
+    wait_for_quiet(args.patience)
+    machines, every = {m: calibrated(s) for m, s in sizes.items()}, torch.get_num_threads()
+    torch.set_num_threads(1)
+    cores = {m: calibrated(s) for m, s in sizes.items()}
+    torch.set_num_threads(every)
+    told = lambda some: {m: {k: v for k, v in asdict(c).items() if v != float("inf")} for m, c in some.items()}
     rows, parts = [], []
     cases = CASES[:2] if args.few else CASES + WHOLE * args.whole
     for case in cases:
         tries = []
-        while len(tries) < 3 and min((row["others"] for row, _ in tries), default=1) > .05:   # others came back meanwhile
-            tries.append(compared(*case, machines[case[0]], sizes[case[0]]))
+        while len(tries) < args.tries and min((row["others"] for row, _ in tries), default=1) > .05:   # others came back
+            wait_for_quiet(args.patience); tries.append(compared(*case, machines[case[0]], cores[case[0]], sizes[case[0]]))
         row, measured = min(tries, key=lambda t: t[0]["others"])
         rows.append(row); parts.append(measured)
         print(pd.DataFrame([row]).round(2).to_string(index=False, header=len(rows) == 1), flush=True)
-        found = dict(kind="costs", **stamp("cpu"), versions=versions(), constants={m: {k: v for k, v in asdict(c).items()
-            if v != float("inf")} for m, c in machines.items()}, cases=rows, parts=parts)
+        found = dict(kind="costs", **stamp("cpu"), versions=versions(), constants=told(machines), one_core=told(cores), cases=rows, parts=parts)
         args.out.write_text(json.dumps({**found, "command": "python tests/costs.py" + " --whole" * args.whole}, indent=1, default=float) + "\n")
 
 
