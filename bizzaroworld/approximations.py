@@ -60,6 +60,11 @@ def activations(self:Graph): # `[prompt, token, ...]`
     "Every activation, out of the graph."
     return {at: y.detach() for at, y in self.kept.items()}
 
+@patch
+def let_go(self:Graph):
+    "Free the graph; its hooks hold it in a circle, which would wait for Python's collector."
+    self.kept.clear(); self.ld = self.ld.detach()
+
 # %% ../nbs/05h_approximations.ipynb #48e1e0a3
 @contextmanager
 def weights_still(model):
@@ -75,8 +80,9 @@ def _averaged(model, rows, ids, own, other, steps):
     "Gradients averaged over embeddings between two prompts, by the rule of the midpoint."
     start, way, total = own["resid_pre", 0], other["resid_pre", 0] - own["resid_pre", 0], {}
     for step in range(steps):
-        found = Graph(model, rows, ids, start + (step + .5) / steps * way).gradients()
-        total = {at: total.get(at, 0) + g / steps for at, g in found.items()}
+        graph = Graph(model, rows, ids, start + (step + .5) / steps * way)
+        total = {at: total.get(at, 0) + g / steps for at, g in graph.gradients().items()}
+        graph.let_go()
     return total
 
 def _moves(grads, own, other):
@@ -103,7 +109,8 @@ def approximated(
         if "atp_star" in methods:
             parts = [_moves(graph.gradients(l), own, other) for l in layers]
             found["atp_star"] = {at: sum(p[at].abs() for p in parts) / max(len(layers) - 1, 1) for at in parts[0]}
-    return graph.ld.detach().cpu(), found
+    graph.let_go()
+    return graph.ld.cpu(), found
 
 # %% ../nbs/05h_approximations.ipynb #3f28ac1c
 def _placed(moved, pair, whole):

@@ -5,12 +5,13 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest, torch
 from accelerate import dispatch_model
-from bizzaroworld import circuit, experiments, hub, knowledge, measuring, memory, models, plain, proof, study, tokens
+from bizzaroworld import circuit, experiments, hub, knowledge, measuring, memory, models, parts, plain, proof, tokens
 from bizzaroworld.bench import random_pairs, study_patches
 from bizzaroworld.cli import typed
 from bizzaroworld.engine import Climb, patch_all
 from bizzaroworld.families import layers_of
 from bizzaroworld.network import Network
+from bizzaroworld.results import BESIDE
 from conftest import SHAPE, tiny_model
 from pretend import gpu, split
 from zoo import tiny, tiny_tokenizer
@@ -25,9 +26,14 @@ def some_pairs():
 
 def all_numbers(net, pairs, mode=contextlib.nullcontext):
     "Every table of a study."
-    tables = {name: run(None) for name, _, run in study.parts_of("m", net, pairs, pairs)}
-    with mode(): beside, left_out = study.other_tables("m", net, pairs, pairs, pd.concat(tables.values(), ignore_index=True))
-    assert not left_out
+    every = parts.parts_of(pairs, pairs)
+    tables = {p.name: experiments.run_experiments("m", net, list(p.pairs), p.ids, metrics=True, **(dict(control=p.control, pool=pairs) if p.control else {}))
+        for p in every}
+    patches, hands, beside = pd.concat(tables.values(), ignore_index=True), measuring.Loaded(SimpleNamespace(study_name="m"), net), {}
+    for unit in parts.units_of(pairs, pairs, every, [t for t in BESIDE if t not in ("approximations", "tops")]):   # these go through the model itself
+        with mode(): found, left_out = measuring.tables_of(hands, unit, patches)
+        assert not left_out
+        beside |= found
     return {**tables, **beside, "floor": pd.DataFrame([dict(floor=experiments.noise_floor(net, pairs[:2]))]), "baselines": knowledge.baselines(net, pairs)}
 
 
