@@ -45,11 +45,11 @@ def sizes_of(
 )->Sizes:
     "The sizes of a model."
     from bizzaroworld.families import layers_of
+    from bizzaroworld.memory import heads_of_layers
     config, (_, layers) = model.config.get_text_config(), layers_of(model)
-    heads, d = config.num_attention_heads, config.hidden_size
-    kv, d_head = (getattr(config, n, None) for n in ("num_key_value_heads", "head_dim"))
-    return Sizes(len(layers), d, heads, kv or heads, d_head or d // heads, _met(layers[-1], config), config.vocab_size,
-        sum(p.numel() for p in model.parameters()))
+    last = len(layers) - 1
+    return Sizes(len(layers), config.hidden_size, *heads_of_layers(config)[last],
+        _met(layers[last], config.per_layer_config[last]), config.vocab_size, sum(p.numel() for p in model.parameters()))
 
 # %% ../nbs/06bc_costs.ipynb #a95121a2
 CATEGORIES = 20   # of the default battery
