@@ -29,7 +29,7 @@ def proven(
     if not proof or not proof.get("patches"): return ""
     logits = ("; the logits of all unpatched runs are the plain model's up to "
               f"{proof['logits']:.1e}") if proof.get("logits") is not None else ""
-    floor = f" (noise floor {proof['floor']:.1e})" if proof.get("floor") is not None else ""
+    floor = f" (its own self-patches move {proof['floor']:.1e})" if proof.get("floor") is not None else ""
     return (f"Before the study began, {count_of(proof['patches'], 'patch')} of its own pairs "
             f"{'was' if proof['patches'] == 1 else 'were'} made again by the reference, whole forward passes with "
             f"hooks: they differ by at most {proof['largest']:.1e} logits{floor}{logits}.")

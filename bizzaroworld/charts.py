@@ -327,7 +327,7 @@ def damage_scatter(
     x = alt.X(f"{against}:Q", title={"ld_clean": "LD_clean (logits)", "total_swing": "TotalSwing (logits)"}[against],
         scale=alt.Scale(zero=False, nice=True))
     points = alt.Chart(worst).mark_circle(size=70, opacity=.75, color=COLOURS["noising"]).encode(
-        x=x, y=alt.Y("damage:Q", title="largest damage (logits)", scale=alt.Scale(zero=False)),
+        x=x, y=alt.Y("damage:Q", title="largest damage (logits)", scale=alt.Scale(zero=True)),
         tooltip=["category", "battery_idx", "damage", "ld_clean", "total_swing"])
     line = (points.mark_line(color=FINE, strokeDash=[4, 3], strokeWidth=1)
         .encode(y=alt.Y("limit:Q"), tooltip=alt.Undefined).transform_calculate(limit="-datum.total_swing")
@@ -368,7 +368,7 @@ def category_forest(
     order = [*table.iloc[:-1].sort_values("mean").category, together]
     colour = alt.condition(alt.datum.category == together, alt.value(COLOURS["final"]), alt.value(COLOURS["entity"]))
     base = alt.Chart(table).encode(y=alt.Y("category:N", sort=order, title=None), color=colour)
-    x = alt.X("mean:Q", title=unit, scale=alt.Scale(zero=False))
+    x = alt.X("mean:Q", title=unit, scale=alt.Scale(zero=True))   # no effect is what an effect is read against
     chart = alt.layer(
         base.transform_filter("isValid(datum.low)").mark_rule(strokeWidth=1.6).encode(x=alt.X("low:Q"), x2="high:Q"),
         base.mark_circle(size=70, opacity=1).encode(x=x, tooltip=["category", "n", "mean", "low", "high"]))

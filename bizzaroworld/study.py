@@ -49,6 +49,10 @@ def save_study(
     write_run(out, done.run, written)
 
 # %% ../nbs/06b_study.ipynb #343b627e
+def _floor(proved, patches):
+    "One noise floor for all that is said: the most that any self-patch moved, of the first pairs or as a control."
+    return max([proved["noise_floor"], *patches[patches.control.eq("null").fillna(False)].delta.abs()])
+
 def _run_of(begun, proved, measured, patches, began):
     "What `run.json` says."
     s, pairs, chosen = begun.settings, begun.pairs, begun.chosen
@@ -59,7 +63,7 @@ def _run_of(begun, proved, measured, patches, began):
         pairs_of_several_tokens=sum(any(map(len, p.answers)) for p in pairs),
         pairs_beside=0 if s["quick"] else len(begun.alone), rows=len(patches))
     return {**s, "settings": s, "battery": chosen.source, **begun.about, "proof": proved["proof"],
-        "noise_floor": proved["noise_floor"], "left_out": left_out,
+        "noise_floor": _floor(proved, patches), "left_out": left_out,
         "counts": counts, "parts": done, "peak_memory_bytes": max(m["peak"] for m in [proved, *measured]),
         "seconds": round(time.perf_counter() - began, 2)}
 
