@@ -47,9 +47,9 @@ def sizes_of(
     from bizzaroworld.families import layers_of
     from bizzaroworld.memory import heads_of_layers
     config, (_, layers) = model.config.get_text_config(), layers_of(model)
-    last = len(layers) - 1
+    last, size = len(layers) - 1, sum(p.numel() for p in model.parameters())
     return Sizes(len(layers), config.hidden_size, *heads_of_layers(config)[last],
-        _met(layers[last], config.per_layer_config[last]), config.vocab_size, sum(p.numel() for p in model.parameters()))
+        _met(layers[last], config.per_layer_config[last]), config.vocab_size, size)
 
 # %% ../nbs/06bc_costs.ipynb #a95121a2
 CATEGORIES = 20   # of the default battery

@@ -296,7 +296,7 @@ def test_names_devices_and_dtypes_that_are_not_there(tiny_folders, tmp_path):
     raises("unknown model '/no/such/folder'", lambda: M.load("/no/such/folder"))
     raises("holds no config.json", lambda: M.load(str(tmp_path)))
     raises("unknown dtype 'int8': use auto, float32, bfloat16, float16", lambda: M.load(str(tiny_folders["llama"]), dtype="int8"))
-    raises("unknown device 'gpu': use auto, cpu, cuda, cuda:N or mps", lambda: M.load(str(tiny_folders["llama"]), device="gpu"))
+    raises("unknown device 'gpu': use auto, cpu, cuda, cuda:N, split or mps", lambda: M.load(str(tiny_folders["llama"]), device="gpu"))
     for kind in ("gemma3", "gemma3_vision"): raises("'float16' overflows on Gemma 3: use bfloat16 or float32", lambda: M.load(str(tiny_folders[kind]), dtype="float16"))
 
 def test_damaged_local_folders(tiny_folders, tmp_path):
