@@ -74,12 +74,14 @@ class Hand:
     def open(self, place):
         "A page, by its path; what is typed or clicked is counted anew."
         self.clicks = self.presses = 0
+        self.js("window.left = true")   # an anchor of the same page loads nothing, so the page that was there is left first
+        self.call("Page.navigate", url="about:blank"); self.until("!window.left")
         self.call("Page.navigate", url=place if "://" in str(place) else Path(place).resolve().as_uri())
-        self.settled()
+        self.until("location.href !== 'about:blank'"); self.settled()
 
     def settled(self):
         "Loaded, and charts drawn."
-        time.sleep(.1); self.until("document.readyState === 'complete'")
+        time.sleep(.25); self.until("document.readyState === 'complete'")
         time.sleep(.3)
 
     place = property(lambda self: self.js("location.href"))

@@ -230,7 +230,7 @@ def raw_texts(tree, more=()):
 # named as they are, and harmless: an error's words, which are escaped where they are shown; a cell or a head of `show_table`, which escapes; the title or
 # the caption of a picture, which the page escapes; a head's name, or text that `letters` has seen before
 KNOWN = {"findings": {"{peak_text(read, e, 'attn_out')}", "{peak_text(read, e, 'mlp_out')}"}, "support": {"{kept.clean_prompt[i]}", "{kept.clean_target[i]}"},
-    "audit": {"{listed(names)}", "{model}", "{reason}", "{run['battery']}", "{run['model']}", "{study.run['model']}"}, "travel": {"{name}"}, "front": {"{folder}", "{name}", "{named(of_study(folder))}"},
+    "audit": {"{listed(names)}", "{model}", "{reason}", "{run['battery']}", "{study.run['model']}"}, "travel": {"{name}"}, "front": {"{folder}", "{name}", "{named(of_study(folder))}"},
     "comparison": {"{bold(r.control)}", "{control}", "{listed(map(letters, names))}"},
     "studies": {"{listed(names)}", "{run['battery']}"},
     "performance": {"{f['model']}"}, "reports/study": {"{read.name}"}}
