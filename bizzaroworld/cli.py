@@ -289,7 +289,9 @@ def _tell_failure(args, label, error):
     "One line about a study that failed beside others; a battery that cannot be shared is no failure."
     if args.alone: return
     shared = label.endswith(", shared") and _is(error, "facts", "InputError")
-    if shared: args.unshared = _line(f"no shared battery: {error}"); return
+    if shared:   # that a study failed was said; what waited for it is no news
+        if not str(error).startswith("it waits for "): args.unshared = _line(f"no shared battery: {error}")
+        return
     _failed(argparse.Namespace(debug=args.debug, doing=label), error)
 
 # %% ../nbs/12_cli.ipynb #cbebb257
@@ -308,7 +310,7 @@ def _study(args):
     if args.unshared: _note("bizzaroworld", args.unshared)
     failed = {k: e for k, e in failed.items() if not (k.endswith(", shared") and _is(e, "facts", "InputError"))}
     if failed and args.alone: raise next(iter(failed.values()))
-    args.status = 0 if not failed else 1 + all(_is(e, "facts", "InputError") for e in failed.values()) * (not found)
+    args.status = 0 if not failed else 1 + all(_is(e, "facts", "InputError") for e in failed.values())
     if not args.json: return
     told = dict(failed=[dict(study=k, why=str(e)) for k, e in failed.items()]) if failed else {}
     return found[0] if args.alone else {"studies": found, **told}

@@ -90,8 +90,8 @@ def differing(out, whole):
 def main():
     p = argparse.ArgumentParser(); p.add_argument("kind", choices=("dask", "local", "processes"))
     p.add_argument("--model", default="gemma-3-270m"); p.add_argument("--kills", type=int, default=20); p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--whole", help="folder of an undisturbed study of the same settings; made if not given"); p.add_argument("more", nargs="*")
-    a = p.parse_args(); draw = random.Random(a.seed); words = ["--model", a.model, *a.more]
+    p.add_argument("--whole", help="folder of an undisturbed study of the same settings; made if not given")
+    a, more = p.parse_known_args(); draw = random.Random(a.seed); words = ["--model", a.model, *more]   # what else is said goes to `bizzaroworld study`
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         whole = Path(a.whole) if a.whole else folder/"whole"

@@ -152,12 +152,13 @@ def test_a_queue_goes_on_beside_a_broken_model(tiny_folders, tmp_path):
     plan = tmp_path/"plan.yaml"; plan.write_text(json.dumps(dict(model=list(map(str, models)), battery=[str(a), str(b)], quick=True)))
     done = tool("study", "--plan", plan, "--workers", "2", "--json", cwd=tmp_path)
     found = json.loads(done.stdout)
-    assert done.returncode == 1 and len(found["studies"]) == 4 and len(found["failed"]) == 2, done.stderr
+    # 2: what was asked could not be read; what could be studied was
+    assert done.returncode == 2 and len(found["studies"]) == 4 and len(found["failed"]) == 2, done.stderr
     assert all("broken" in f["study"] and f["why"] for f in found["failed"]) and "Traceback" not in done.stderr
     states = [s["state"] for s in json.loads(tool("status", "--results", "results", "--json", cwd=tmp_path).stdout)["studies"]]
     assert sorted(states) == ["failed"] * 2 + ["finished"] * 4, states
     again = tool("study", "--plan", plan, "--workers", "2", cwd=tmp_path)
-    assert again.returncode == 1 and len(again.stdout.strip().splitlines()) == 4
+    assert again.returncode == 2 and len(again.stdout.strip().splitlines()) == 4
 
 
 @pytest.mark.parametrize("words, said", [
