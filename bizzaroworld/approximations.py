@@ -13,6 +13,7 @@ import torch
 from fastcore.basics import patch
 from .facts import InputError
 from .models import hook_name, sites_of
+from .parallel import few_alone
 from .patching import readout, target_ids, token_indices
 from .schema import DIRECTIONS, GRADIENT_METHODS, GRADIENT_PLACES
 
@@ -148,7 +149,9 @@ def approximate(
     "Approximate effects at the places of the study's exact ones, in shares of the whole difference."
     rows = []
     for some in _together(pairs, methods):
-        ld, found = approximated(model, some, methods, steps=steps)
+        # few tokens round otherwise on several cores
+        ld, found = few_alone(lambda some=some: approximated(model, some, methods, steps=steps),
+            2 * len(some) * some[0].n_tokens, next(model.original_model.parameters()).device)
         whole = ld.roll(len(some)) - ld
         whole = whole.masked_fill(whole.abs() <= 1e-6, torch.nan)   # no difference, no effect: as in `metrics.effect`
         for (d, direction), (i, pair), (method, moved) in product(enumerate(DIRECTIONS), enumerate(some),

@@ -19,6 +19,7 @@ from .patching import DIRECTIONS, target_ids, token_indices, wider
 from .metrics import effect
 from .engine import PLANNED, Climb, Plan, read_difference
 from .network import Network, Rows, Runs, Stop, attention_out, rest_of_layer, run_layer, to_device
+from .parallel import on_each_core
 from .placement import fetched, plain_weight
 
 # %% ../nbs/05b_routing.ipynb #c007
@@ -405,18 +406,21 @@ def follow(net, runs, pairs, who, kind, place, budget):
         for c in ("layer", "head", "base", "source"))
     tokens_of, lengths = [token_indices(place, p) for p in pairs], runs.lengths.cpu()[base]
     start, stop = (torch.tensor([tokens_of[i][e] + (e < 0) for i in who.pair], dtype=torch.long) for e in (0, -1))
-    tokens, paths, finals = lengths - start, [], []
-    alike = tokens if net.anatomy.together else tokens + (lengths << 32)   # else they must end alike
-    for kind_of in alike.unique():
-        n = int(kind_of) & 0xffffffff
-        for mine in (alike == kind_of).nonzero()[:, 0].split(net.rows_at_once(n, runs.length, budget)):
-            rows = Rows(runs, base[mine], start[mine], n)
-            patched = rows.here < stop[mine, None]
-            change = sent(rows, layer[mine], head[mine], source[mine], patched)
-            final, found = receive(rows, kind, layer[mine], change, patched, budget)
-            which = mine.tolist()
-            finals.append(final); paths += [(which[row], kind, place, level, h) for row, level, h in found]
-    return pd.DataFrame(paths, columns=["sender", "receiver", "position", "to_layer", "to_head"]), torch.cat(finals)
+    tokens, together = lengths - start, net.anatomy.together
+    alike = tokens if together else tokens + (lengths << 32)   # else they must end alike
+    kinds = [(int(k) & 0xffffffff, (alike == k).nonzero()[:, 0]) for k in alike.unique()]
+    some = [(n, mine) for n, which in kinds for mine in which.split(net.rows_at_once(n, runs.length, budget))]
+    def one(job):
+        n, mine = job
+        rows = Rows(runs, base[mine], start[mine], n)
+        patched, which = rows.here < stop[mine, None], mine.tolist()
+        change = sent(rows, layer[mine], head[mine], source[mine], patched)
+        final, found = receive(rows, kind, layer[mine], change, patched, budget)
+        return final, [(which[row], kind, place, level, h) for row, level, h in found]
+    # a layer that few rows go through rounds otherwise on several cores, so each part has one
+    finals, paths = zip(*on_each_core(one, some, net.device))
+    return pd.DataFrame([p for part in paths for p in part], columns=["sender", "receiver", "position", "to_layer",
+        "to_head"]), torch.cat(finals)
 
 # %% ../nbs/05b_routing.ipynb #c054
 def normed(net):

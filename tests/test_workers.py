@@ -1,13 +1,17 @@
 """Workers: processes, a real Dask cluster, submitit's local jobs, and what goes wrong with them, with the fault really made."""
 import itertools, json, os, random, resource, shutil, signal, subprocess, sys, time
 from pathlib import Path
+import pandas as pd
 import pytest, torch
 from bizzaroworld import status, study
-from bizzaroworld.battery import read_battery
+from bizzaroworld.battery import COLUMNS, align, read_battery
 import lost_workers as lost
 
 TOOL = lost.TOOL
 WORDS = "france japan spain italy paris tokyo madrid rome hot cold big small".split()   # the tiny models have these
+
+
+REAL = [("France", "Japan", " Paris", " Tokyo"), ("Italy", "Spain", " Rome", " Madrid"), ("Germany", "Russia", " Berlin", " Moscow"), ("Egypt", "Greece", " Cairo", " Athens")]
 
 
 def battery(path, pairs=4):
@@ -74,6 +78,23 @@ def test_cores_change_no_byte(tiny_models, tmp_path):
             study.study(tiny_models["gemma3"], table, out=tmp_path/str(cores), source="some")
     finally: torch.set_num_threads(before)
     assert not lost.differing(tmp_path/"2", tmp_path/"1") and not lost.differing(tmp_path/"3", tmp_path/"1")
+
+
+@pytest.mark.real
+def test_cores_change_no_byte_where_few_tokens_are_computed(real_models):
+    "Gradients and single edges of a real model: matrices large enough to be shared out, and few rows."
+    from bizzaroworld.approximations import approximate
+    from bizzaroworld.engine import Network
+    from bizzaroworld.routing import path_patching
+    model, before = real_models["smollm2-135m"], torch.get_num_threads()
+    pairs = list(align(pd.DataFrame([("capitals", f"Everybody knows that the capital of {a} is", f"Everybody knows that the capital of {b} is", c, d) for a, b, c, d in REAL], columns=COLUMNS), model.tokenizer).pairs)
+    net, found = Network(model), []
+    try:
+        for cores in (1, 2):
+            torch.set_num_threads(cores)
+            found.append((approximate(model, pairs, name="smollm2-135m", methods=("atp",)), path_patching(net, pairs, [(23, 5), (11, 2)])))
+    finally: torch.set_num_threads(before)
+    for one, two in zip(*found): pd.testing.assert_frame_equal(one, two, check_exact=True)
 
 
 def test_a_scheduler_that_goes_away(whole, tmp_path):
