@@ -101,9 +101,9 @@ def main():
     import pandas as pd, torch
     from bizzaroworld.costs import calibrated, sizes_of
     from bizzaroworld.machine import stamp, versions
-    from bizzaroworld.measuring import Load, at_hand
+    from bizzaroworld.measuring import Load, hands_at
     from bizzaroworld.planning import model_named
-    for m in MODELS: at_hand(Load(m))   # self-tests that passed are remembered
+    for m in MODELS: hands_at(Load(m))   # self-tests that passed are remembered
     sizes = {m: sizes_of(model_named(m)) for m in MODELS}
     wait_for_quiet(args.patience)
     machines, every = {m: calibrated(s) for m, s in sizes.items()}, torch.get_num_threads()
