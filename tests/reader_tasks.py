@@ -43,7 +43,7 @@ def pair_named(site):
 @task("the finding in 30 seconds")
 def finding(hand, site):
     words = first_screen(hand)
-    numbers = re.findall(r"\d+ ?%", words)
+    numbers = re.findall(r"\d+\s?%", words)
     assert numbers, f"no number on the first screen: {words[:200]}"
     return f"{len(words.split())} words on the first screen, at 240 a minute {len(words.split()) / 4:.0f} s; {len(numbers)} shares, the first {numbers[0]}"
 
@@ -59,8 +59,9 @@ def one_pair(hand, site):
     hand.click(f"a[href$='{name}.html']")
     assert at(hand).startswith("pair-"), at(hand)
     text = seen(hand).lower()
-    lacking = [w for w in ("clean", "corrupt", "attention", "lens", "token ids", "noising") if w not in text]
+    lacking = [w for w in ("clean", "corrupt", "attention", "lens", "noising") if w not in text]
     assert not lacking, f"the page of the pair lacks {lacking}"
+    assert re.search(r"[a-z]\d{2,}", hand.js("document.querySelector('.bz-prompt').innerText")), "no token ids"
     return at(hand)
 
 
