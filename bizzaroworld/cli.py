@@ -287,11 +287,9 @@ def _queue(args, wanted, failed):
 
 def _tell_failure(args, label, error):
     "One line about a study that failed beside others; a battery that cannot be shared is no failure."
-    if args.alone: return
+    if args.alone or _is(error, "executors", "Waited"): return   # the study that it waited for was named
     shared = label.endswith(", shared") and _is(error, "facts", "InputError")
-    if shared:   # that a study failed was said; what waited for it is no news
-        if not str(error).startswith("it waits for "): args.unshared = _line(f"no shared battery: {error}")
-        return
+    if shared: args.unshared = _line(f"no shared battery: {error}"); return
     _failed(argparse.Namespace(debug=args.debug, doing=label), error)
 
 # %% ../nbs/12_cli.ipynb #cbebb257

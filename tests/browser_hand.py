@@ -8,13 +8,14 @@ from urllib.request import urlopen
 import websocket
 
 CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome", "chrome") if (p := shutil.which(n))), None)
-KEYS = dict(Tab=9, Enter=13, Escape=27, ArrowDown=40, ArrowUp=38, ArrowRight=39, ArrowLeft=37, Home=36, End=35)
+KEYS = dict(Tab=9, Enter=13)
 
 
 class Hand:
     "One page of a headless browser."
 
     def __init__(self, *, width=1280, height=900, mobile=False, dark=False):
+        if CHROMIUM is None: raise SystemExit("no browser: install chromium")
         self.folder = tempfile.mkdtemp(prefix="hand")
         words = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-port=0", "--host-resolver-rules=MAP * ~NOTFOUND", "--hide-scrollbars",
             "--allow-file-access-from-files", f"--user-data-dir={self.folder}", f"--window-size={width},{height}", "about:blank"]
@@ -26,7 +27,7 @@ class Hand:
         number = port.read_text().split()[0]
         page = next(t for t in json.load(urlopen(f"http://127.0.0.1:{number}/json")) if t["type"] == "page")
         self.wire = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60, suppress_origin=True, max_size=None)
-        self.numbers, self.events, self.clicks, self.presses, self.errors = itertools.count(1), [], 0, 0, []
+        self.numbers, self.clicks, self.presses, self.errors = itertools.count(1), 0, 0, []
         for domain in ("Page", "Runtime", "Network", "Log"): self.call(f"{domain}.enable")
         self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=mobile)
         if mobile: self.call("Emulation.setTouchEmulationEnabled", enabled=True)
@@ -39,7 +40,6 @@ class Hand:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _heard(self, message):
-        self.events.append(message)
         kind, what = message.get("method"), message.get("params", {})
         if kind == "Runtime.exceptionThrown": self.errors.append(what["exceptionDetails"].get("exception", {}).get("description", "") or what["exceptionDetails"]["text"])
         if kind == "Network.loadingFailed" and not what.get("canceled"): self.errors.append(f"not loaded: {what.get('errorText')}")
@@ -97,14 +97,12 @@ class Hand:
         for kind in ("mousePressed", "mouseReleased"): self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
         self.clicks += 1; self.settled()
 
-    def key(self, name, times=1, shift=False):
+    def key(self, name):
         "Press a key."
-        for _ in range(times):
-            more = dict(text="\r") if name == "Enter" else {}
-            for kind in ("keyDown", "keyUp"):
-                self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=KEYS[name], modifiers=8 * shift, **(more if kind == "keyDown" else {}))
-            self.presses += 1
-        time.sleep(.05)
+        down = dict(text="\r") if name == "Enter" else {}
+        for kind, more in (("keyDown", down), ("keyUp", {})):
+            self.call("Input.dispatchKeyEvent", type=kind, key=name, code=name, windowsVirtualKeyCode=KEYS[name], **more)
+        self.presses += 1; time.sleep(.05)
 
     def type(self, text):
         "Type letters where the focus is."

@@ -3,7 +3,7 @@
 Each task starts on the front page. Printed are the clicks (and keys, where it is done by keys alone) that it took, and what was found; a task that
 fails says why. Kept, if asked for: what was on the screen at the end of each task.
 """
-import argparse, io, json, re, shutil, subprocess, sys, tempfile, time, zipfile
+import argparse, json, re, shutil, subprocess, sys, time
 from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
@@ -37,7 +37,7 @@ def pair_named(site):
     models = [p.name[6:-5] for p in sorted(site.glob("study-*.html"))]
     names = [{re.sub(f"^pair-{re.escape(m)}-", "", p.stem) for p in site.glob(f"pair-{m}-*.html")} for m in models]
     both = sorted(set.intersection(*names)) if names else []
-    return models, next((n for n in both if n.startswith("capitals")), both[0] if both else None)
+    return next((n for n in both if n.startswith("capitals")), both[0] if both else None)
 
 
 @task("the finding in 30 seconds")
@@ -55,7 +55,7 @@ def finding_small(hand, site): return finding(hand, site)
 @task("everything about one pair")
 def one_pair(hand, site):
     hand.click(".bz-doors a", "Look up a pair")
-    name = pair_named(site)[1]
+    name = pair_named(site)
     hand.click(f"a[href$='{name}.html']")
     assert at(hand).startswith("pair-"), at(hand)
     text = seen(hand).lower()
@@ -103,9 +103,10 @@ def chart_link(hand, site):
     hand.click(".bz-doors a", "See the evidence")
     hand.click(".bz-take a", "link")
     where = urldefrag(hand.place)[1]
+    taken = hand.clicks
     hand.open(hand.place)   # as somebody else opens it
     hand.until(f"(t => t > -5 && t < innerHeight)(document.getElementById({json.dumps(where)}).getBoundingClientRect().top)", 5)
-    hand.clicks = 2
+    hand.clicks = taken
     return f"{at(hand)}#{where}"
 
 
@@ -177,12 +178,13 @@ def keys(hand, site):
     return f"{hand.presses} keys, {at(hand)}"
 
 
-@task("as a PDF, with what is folded")
+@task("as a PDF")
 def paper(hand, site):
     hand.click(".bz-doors a", "See the evidence"); time.sleep(2)
     path = Path(hand.folder)/"study.pdf"
     hand.paper(path)
     pages = len(re.findall(rb"/Type\s*/Page[^s]", path.read_bytes()))
+    assert pages, "a PDF without pages"
     text = subprocess.run(["pdftotext", path, "-"], capture_output=True, text=True).stdout if shutil.which("pdftotext") else ""
     return f"{pages} pages, {path.stat().st_size / 1e6:.1f} MB" + f", {len(text.split()):,} words" * bool(text)
 
