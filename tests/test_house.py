@@ -66,3 +66,19 @@ def test_importing_the_library_switches_nothing_on():
     code = ("import importlib, altair as alt; said = lambda: (alt.renderers.active, alt.data_transformers.active, alt.data_transformers.options, alt.theme.active); before = said()\n"
         f"for name in {names}: importlib.import_module('bizzaroworld.' + name)\nprint(said() == before)")
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()[-1] == "True"
+
+
+def names_gone(text):
+    "What a script takes from the library and is not there."
+    import ast, importlib
+    from importlib.util import find_spec
+    taken = [(n.module, a.name) for n in ast.walk(ast.parse(text)) if isinstance(n, ast.ImportFrom) and (n.module or "").startswith("bizzaroworld") for a in n.names]
+    return [f"{m}.{name}" for m, name in taken if not hasattr(importlib.import_module(m), name) and (m != "bizzaroworld" or find_spec(f"{m}.{name}") is None)]
+
+
+def test_scripts_take_only_names_that_are_there():
+    "Scripts that no test runs (benchmarks, attacks) break unseen when a function gets another name."
+    from pathlib import Path
+    found = {p.name: gone for p in Path(__file__).parent.rglob("*.py") if (gone := names_gone(p.read_text(encoding="utf-8")))}
+    assert not found, found
+    assert names_gone("from bizzaroworld.measuring import Load, at_hand") == ["bizzaroworld.measuring.at_hand"]
