@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TEMPORARY', 'LOCK', 'write_whole', 'clear_temporary', 'table_bytes', 'read_table', 'sha256', 'write_table', 'seal',
-           'lock']
+           'lock', 'is_held']
 
 # %% ../nbs/00a_files.ipynb #n002
 import contextlib, csv, hashlib, json, os, re, secrets, socket, time
@@ -143,3 +143,15 @@ def lock(
             why = getattr(e, "strerror", None) or str(e)
             raise InputError(f"folder {brief(folder, 200)} cannot be written ({why}): name another one") from e
         yield
+def is_held(
+    folder:str|Path, # where files may be being written
+)->bool:
+    "Whether a process holds a folder now; what a process left that was killed does not count."
+    folder = Path(folder)
+    if not (folder/LOCK).exists(): return False
+    try:
+        with FileLock(folder/LOCK, timeout=0): _gone(folder/LOCK)
+    except Timeout: return True
+    except OSError: return (folder/f"{LOCK}.json").exists()   # somebody else's folder: what is said there is believed
+    return False
+

@@ -9,6 +9,7 @@ __all__ = ['state_of_part', 'study_status', 'all_status', 'status_line', 'unfini
 import json, os, socket, time
 from pathlib import Path
 from .facts import InputError, brief
+from .files import is_held
 from .parts import kept_parts, read_plan, words_left
 
 # %% ../nbs/06ba_status.ipynb #8e7aa6a8
@@ -39,7 +40,7 @@ def study_status(
     folder:Path, # of one study
 )->dict|None: # None where there is none
     "How far one study is: `state`, and how many of its parts are in which state."
-    folder, kept = Path(folder), Path(folder)/".parts"
+    folder, kept, at_work = Path(folder), Path(folder)/".parts", is_held(folder)   # before anything else is read
     if (folder/"run.json").is_file() and not read_plan(kept):
         try: run = json.loads((folder/"run.json").read_text(encoding="utf-8"))
         except ValueError: return dict(folder=str(folder), state="damaged", why="run.json cannot be read")
@@ -47,16 +48,16 @@ def study_status(
             seconds=run.get("seconds"))
     plan = read_plan(kept)
     last = {row["part"]: row for row in words_left(kept)} if kept.is_dir() else {}
+    if not plan and at_work: return dict(folder=str(folder), state="running", why="it begins")
     if not plan:
         why = [row.get("why", "") for row in last.values() if row["event"] == "failed"]
         return dict(folder=str(folder), state="failed", why=why[-1]) if why else None
     there = kept_parts(kept, plan["key"])
     rows = [(p["name"], *state_of_part(p, there, last.get(p["name"]))) for p in plan["parts"]]
     by_state = {s: [n for n, state, _ in rows if state == s] for s in ("done", "running", "failed", "lost", "waiting")}
-    stopped = not by_state["running"]
-    return dict(folder=str(folder), state="failed" if by_state["failed"] else "stopped" if stopped else "running",
-        model=plan.get("model"), battery=plan.get("battery"), parts=len(rows), **by_state,
-        why={n: more for n, state, more in rows if state in ("running", "failed", "lost")})
+    state = "failed" if by_state["failed"] else "running" if by_state["running"] or at_work else "stopped"
+    return dict(folder=str(folder), state=state, model=plan.get("model"), battery=plan.get("battery"),
+        parts=len(rows), **by_state, why={n: more for n, state, more in rows if state in ("running", "failed", "lost")})
 
 # %% ../nbs/06ba_status.ipynb #882fd39c
 def all_status(

@@ -130,8 +130,8 @@ def study_steps(
             measured += yield [task(p) for p in later]
             finish(out, begun, proved, measured, began)
             if words: keep_words(out)
-        drop_parts(out)
-        return load_study(out)
+        drop_parts(out)   # while the folder is held: nobody else's parts can be there
+    return load_study(out)
 
 # %% ../nbs/06b_study.ipynb #a8cbf873
 def file_sum(source):
