@@ -201,6 +201,7 @@ def command_of(
     if few: given["experiments"] = ",".join(e for e in run["experiments"] if e in EVERY_PAIR)
     words += [w for k, v in given.items() if v for w in (f"--{k}", str(v))]
     words += ["--chat"] * bool(run.get("chat")) + ["--quick"] * bool(run.get("quick") and not few)
+    words += ["--every-token"] * bool(run.get("every_token"))
     return shlex.join(words)
 
 # %% ../nbs/09c_audit.ipynb #b006

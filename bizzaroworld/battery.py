@@ -144,6 +144,7 @@ class Pair:
     def final(self)->int: return len(self.clean_tokens) - 1 - self.behind # index of the prompt's last token
     @property
     def n_tokens(self)->int: return len(self.clean_tokens)
+    def __getstate__(self): return {k: v for k, v in vars(self).items() if k != "_tokenizer"}   # sent without megabytes
     def _repr_html_(self): return small_table([f"pair {self.battery_idx}, {letters(brief(self.category, 80))}",
         "prompt, in tokens", "target"], drawn_sides(self))
 

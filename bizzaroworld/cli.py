@@ -219,7 +219,8 @@ def _wanted(one, source=None, after=(), **asked):
     from bizzaroworld.study import asked_of
     where = argparse.Namespace(**{**vars(one), "source": source or one.source, "out": None if source else one.out})
     given = asked.pop("asked", None) or asked_of(one.table, source=one.source, seed=one.seed, selection=one.selection,
-        quick=one.quick, experiments=one.experiments, how=_how(one), count=one.pairs)
+        quick=one.quick, every_token=one.every_token and not source, experiments=one.experiments, how=_how(one),
+        count=one.pairs)
     label = f"{one.label}, {source}" if source else one.label
     return Wanted(label, one.model, _options_of(one), given, _out(where), tuple(after))
 

@@ -73,6 +73,7 @@ def settings_of(model, battery_table, asked):
                 battery_sha256=asked.sha256 or hashlib.sha256(content).hexdigest(),
                 drawn=asked.count, align=how.align, answers=how.answers,
                 selection=asked.selection, seed=asked.seed, quick=asked.quick,
+                every_token=asked.every_token,
                 experiments=list(asked.experiments), package=__version__, code_sha256=code_sha256())
 
 # %% ../nbs/06ac_measuring.ipynb #cc6f7db6
@@ -158,6 +159,7 @@ def finished_study(out, settings):
     "The study in a folder, if it has these settings; a whole one serves for a quick one."
     if not (out/"run.json").is_file(): return
     there = read_run(out, old=True)["settings"]
+    if not settings["every_token"]: there = {**there, "every_token": False}   # more than was asked for
     whole = {**settings, "quick": False, "experiments": list(EVERY_PAIR)}
     if there != settings and not (settings["quick"] and there == whole): return
     try: return load_study(out)
@@ -172,6 +174,7 @@ def check_replaced(out, settings, source):
     same = "model", "battery", "selection", "seed", "dtype", "bits", "bos", "chat", "align", "answers", "drawn"
     differs = [k for k in same if there.get(k) != asked[k]]
     if asked["quick"] and not there.get("quick"): differs.append("quick")
+    if there.get("every_token") and not asked["every_token"]: differs.append("every_token")
     if [e for e in there["experiments"] if e not in asked["experiments"]]: differs.append("experiments")
     other = [f"{k} {there.get(k)} there, {asked[k]} here" for k in differs]
     if other:
@@ -187,6 +190,7 @@ class Asked:
     selection:str="C" # one of `SELECTIONS`
     seed:int=0 # of everything that draws
     quick:bool=False # nothing beside the six experiments
+    every_token:bool=False # of every pair; else of the strongest pair of each category
     experiments:tuple=EVERY_PAIR # which of the six
     how:How=How() # answers of several tokens, prompts of unequal length
     count:int|None=None # draw so many of the pairs
@@ -255,7 +259,7 @@ def begin(
         one = some[0] if any("token" in EXPERIMENTS[e].positions for e in ids) else None
         return len(patches_in(net, ids, control, one)) * sum(p.n_tokens for p in some)
     parts = parts_of(pairs, alone, quick=asked.quick, experiments=asked.experiments, cost=cost)
-    units = units_of(pairs, alone, parts, tables_wanted(settings))
+    units = units_of(pairs, alone, parts, tables_wanted(settings), every_token=asked.every_token)
     return Begun(settings, False, chosen, about(model, net), ranked, pairs, alone, tuple(parts), tuple(units))
 
 # %% ../nbs/06ac_measuring.ipynb #b244a7d6

@@ -129,6 +129,8 @@ def _study_options(p):
         help="folder for the results (default: RESULTS/MODEL, or RESULTS/NAME/MODEL with a battery that has a name)")
     p.add_argument("--quick", action="store_true",
         help="the six experiments alone: no controls, maps, routes, circuits")
+    p.add_argument("--every-token", action="store_true",
+        help="maps of every token of every pair, for their pages (default: of the strongest pair of each category)")
     p.add_argument("--beside", action="store_true",
         help="also other facts (words, unsure, unknown), with what the headline numbers need")
     p.add_argument("--experiments", type=_word, metavar="E,E",

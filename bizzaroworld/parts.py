@@ -90,12 +90,15 @@ def units_of(
     pairs, one_per_category, # as for `parts_of`
     patches, # list of `Part`: the patches of the study
     wanted, # names of tables
+    every_token:bool=False, # maps of every pair
 )->list[Part]:
     "What stands beside the patches, in parts."
-    whole = sum(p.weight for p in patches)
+    whole, few = sum(p.weight for p in patches), tuple(one_per_category)
+    mapped = tuple(pairs) if every_token else few
     def reads(unit): return tuple(p.name for p in patches if not p.control and set(p.ids) & set(READS.get(unit, ())))
-    return [Part(unit, tuple(pairs), tables=mine, alone=tuple(one_per_category), reads=reads(unit),
-        weight=UNIT_SHARE[unit] * whole) for unit, tables in UNITS.items()
+    share = {**UNIT_SHARE, "maps": UNIT_SHARE["maps"] * len(mapped) / max(1, len(few))}
+    return [Part(unit, tuple(pairs), tables=mine, alone=mapped if unit == "maps" else few, reads=reads(unit),
+        weight=share[unit] * whole) for unit, tables in UNITS.items()
         if (mine := tuple(t for t in tables if t in wanted))]
 
 # %% ../nbs/06aa_parts.ipynb #92b63145

@@ -139,13 +139,13 @@ def file_sum(source):
     return sha256(Path(source)) if Path(source).is_file() else ""
 
 def asked_of(table=None, *, source="default", selection="C", seed=0, quick=False, experiments=EVERY_PAIR, how=How(),
-        count=None):
+        count=None, every_token=False):
     "What a study is asked to be, checked: what is unknown is refused before anything is computed."
     select(pd.DataFrame(columns=["category"]), selection)
     for e in experiments: experiment_of(e)
     quick = quick or set(experiments) != set(EVERY_PAIR) or not one_token_each(vars(how))
-    return Asked(table, source, selection, seed, quick, tuple(experiments), how, count, file_sum(source),
-        code=code_sha256())
+    return Asked(table, source, selection, seed, quick, every_token and not quick, tuple(experiments), how, count,
+        file_sum(source), code=code_sha256())
 
 # %% ../nbs/06b_study.ipynb #9c3b9f71
 def study(
@@ -154,7 +154,7 @@ def study(
     *,
     out:str|Path, # folder for the results
     progress=None, # called with the share done
-    **asked, # of `Asked`: source, selection, seed, quick, experiments, how, count
+    **asked, # of `Asked`: source, selection, seed, quick, every_token, experiments, how, count
 )->Study:
     "Run all experiments on a battery here and leave a finished study in `out`; read it where it is there already."
     hands, name = Loaded(model, Network(model)), model.study_name

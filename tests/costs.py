@@ -1,4 +1,4 @@
-"""What studies cost on paper and by the clock: `python tests/costs.py [--few] [--out FILE]`.
+"""What studies cost on paper and by the clock: `python tests/costs.py [--model NAME ...] [--few] [--out FILE]`.
 
 Studies of several sizes are run on one and on two workers, each command in a process of its own. Before the first, the processor is calibrated on
 each model's sizes (some seconds). For each study the table has the measured seconds, those that the formula predicted, those that playing its own
@@ -89,6 +89,7 @@ def compared(model, pairs, quick, workers, machine, core, sizes):
 
 def main():
     words = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    words.add_argument("--model", nargs="+", default=MODELS, help="of these alone")
     words.add_argument("--few", action="store_true", help="the smallest studies alone")
     words.add_argument("--whole", action="store_true", help="60 pairs with everything too")
     words.add_argument("--out", default=ROOT/"data/bench/costs.json", type=Path)
@@ -103,8 +104,8 @@ def main():
     from bizzaroworld.machine import stamp, versions
     from bizzaroworld.measuring import Load, hands_at
     from bizzaroworld.planning import model_named
-    for m in MODELS: hands_at(Load(m))   # self-tests that passed are remembered
-    sizes = {m: sizes_of(model_named(m)) for m in MODELS}
+    for m in args.model: hands_at(Load(m))   # self-tests that passed are remembered
+    sizes = {m: sizes_of(model_named(m)) for m in args.model}
     wait_for_quiet(args.patience)
     machines, every = {m: calibrated(s) for m, s in sizes.items()}, torch.get_num_threads()
     torch.set_num_threads(1)
@@ -112,7 +113,8 @@ def main():
     torch.set_num_threads(every)
     told = lambda some: {m: {k: v for k, v in asdict(c).items() if v != float("inf")} for m, c in some.items()}
     rows, parts = [], []
-    cases = CASES[:2] if args.few else CASES + WHOLE * args.whole
+    cases = [c for c in CASES + WHOLE * args.whole if c[0] in args.model][:2 if args.few else None]
+    command = " ".join(["python tests/costs.py", *["--model", *args.model] * (len(args.model) < len(MODELS)), *["--few"] * args.few, *["--whole"] * args.whole])
     for case in cases:
         tries = []
         while len(tries) < args.tries and min((row["others"] for row, _ in tries), default=1) > .05:   # others came back
@@ -121,7 +123,7 @@ def main():
         rows.append(row); parts.append(measured)
         print(pd.DataFrame([row]).round(2).to_string(index=False, header=len(rows) == 1), flush=True)
         found = dict(kind="costs", **stamp("cpu"), versions=versions(), constants=told(machines), one_core=told(cores), cases=rows, parts=parts)
-        args.out.write_text(json.dumps({**found, "command": "python tests/costs.py" + " --whole" * args.whole}, indent=1, default=float) + "\n")
+        args.out.write_text(json.dumps({**found, "command": command}, indent=1, default=float) + "\n")
 
 
 if __name__ == "__main__": main()

@@ -75,18 +75,34 @@ def counted(text):
 TINY = [f"tests/test_{name}.py" for name in "engine families gpu hooked loading plain_hooks proof routing tokenizers".split()]   # tiny models, which one core computes as fast as two
 
 
-def pytests():
-    "What the notebooks cannot show: whole commands, faults, the browser. Tests of tiny models run beside the others, on one core."
+def begin(name, words, folder, env={}):
+    "A run of pytest, begun; what it says goes into a file."
+    return subprocess.Popen([sys.executable, "-m", "pytest", "-q", "--durations=25", "-p", "no:cacheprovider", f"--junitxml={folder}/{name}.xml", *words], cwd=ROOT,
+        stdin=subprocess.DEVNULL, stdout=(Path(folder)/name).open("w"), stderr=subprocess.STDOUT, env={**os.environ, **env})
+
+
+def ended(name, process, folder):
+    "Wait for it and count."
+    process.wait()
+    print((Path(folder)/name).read_text(encoding="utf-8"), flush=True)
+    xml = Path(folder)/f"{name}.xml"
+    count(name, process.returncode, xml.read_text(encoding="utf-8") if xml.is_file() else "")
+
+
+def pytests(beside=lambda: None):
+    "What the notebooks cannot show: whole commands, faults, the browser. Tests of tiny models run beside them on one core, then the notebooks."
     with tempfile.TemporaryDirectory() as d:
         tiny = [p for p in TINY if (ROOT/p).is_file()]
-        parts = {"tiny": (tiny, dict(OMP_NUM_THREADS="1")), "rest": (["tests", *(f"--ignore={p}" for p in tiny)], {})}
-        begun = {name: subprocess.Popen([sys.executable, "-m", "pytest", "-q", "--durations=8", "-p", "no:cacheprovider", f"--junitxml={d}/{name}.xml", *words], cwd=ROOT,
-            stdin=subprocess.DEVNULL, stdout=(Path(d)/name).open("w"), stderr=subprocess.STDOUT, env={**os.environ, **env}) for name, (words, env) in parts.items() if words}
-        for name, process in begun.items():
-            process.wait()
-            print((Path(d)/name).read_text(encoding="utf-8"), flush=True)
-            xml = Path(d)/f"{name}.xml"
-            count(name, process.returncode, xml.read_text(encoding="utf-8") if xml.is_file() else "")
+        rest = begin("rest", ["tests", *(f"--ignore={p}" for p in tiny)], d)
+        try:
+            if tiny: ended("tiny", begin("tiny", tiny, d, dict(OMP_NUM_THREADS="1")), d)
+            beside()
+        finally: ended("rest", rest, d)
+
+
+def both():
+    "The whole in less time: much of it waits for a browser, a file or a process that starts."
+    pytests(beside=notebooks)
 
 
 def count(name, status, text):
@@ -108,7 +124,6 @@ def close():
 
 if __name__ == "__main__":
     only = sys.argv[1:]
-    for step in (in_step, pytests, notebooks):
-        if not only or step.__name__ in only: step()
+    for step in (in_step, both) if not only else [s for s in (in_step, pytests, notebooks) if s.__name__ in only]: step()
     close()
     sys.exit(bool(failed))

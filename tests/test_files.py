@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from attack import files as attack
-from bizzaroworld import cli, files, machine, measuring, results, schema, study
+from bizzaroworld import audit, cli, files, machine, measuring, results, schema, study
 from bizzaroworld.battery import COLUMNS
 from bizzaroworld.facts import InputError
 
@@ -224,3 +224,19 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
         (tmp_path/"a"/name).write_text(content)
         status, err = cli.main(["check", "--model", "gemma-3-270m", "--battery", "shared", "--results", str(tmp_path)]), capsys.readouterr().err
         assert status == 2 and len(err.strip().splitlines()) == 1 and name in err and "study again" in err, err
+
+
+def test_every_token_of_every_pair(tiny_models, tmp_path):
+    "Asked for, all pairs have maps; the same numbers for those that had them before; and such a study serves who asks for less."
+    table = pd.DataFrame(attack.PAIRS, columns=COLUMNS)
+    for side in ("clean_prompt", "corrupt_prompt"): table[side] += " the"   # a token between entity and answer
+    again = lambda out, **words: study.study(tiny_models["llama"], table, out=out, source="four pairs", **words)
+    few, every = again(tmp_path), again(tmp_path, every_token=True)
+    some, all_of_them = (set(s.tables["maps"].battery_idx) for s in (few, every))
+    assert some < all_of_them == set(every.triage.battery_idx) and "--every-token" in audit.command_of(every.run) and "--every-token" not in audit.command_of(few.run)
+    both = every.tables["maps"][every.tables["maps"].battery_idx.isin(some)]
+    keys = ["direction", "site", "battery_idx", "layer", "token_index"]
+    pd.testing.assert_frame_equal(*(t.sort_values(keys, ignore_index=True) for t in (both, few.tables["maps"])), atol=1e-5)
+    when = (tmp_path/"patches.parquet").stat().st_mtime_ns
+    assert set(again(tmp_path).tables["maps"].battery_idx) == all_of_them and set(again(tmp_path, quick=True).tables) == set(every.tables)
+    assert (tmp_path/"patches.parquet").stat().st_mtime_ns == when
