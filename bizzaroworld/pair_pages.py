@@ -88,8 +88,9 @@ def every_token(
     if maps is not None and (maps.battery_idx == row.battery_idx).any(): return ""
     quoted = " ".join(f'"{letters(str(row[c]))}"' for c in ("clean_prompt", "corrupt_prompt", "clean_target",
         "corrupt_target"))
-    return (f'<p class="bz-checks">Every token of this pair: <code>bizzaroworld look {quoted} --model '
-        f"{letters(one.study.run['model'])}</code></p>")
+    model = letters(one.study.run["model"])
+    return (f'<p class="bz-checks">Every token of this pair: <code>bizzaroworld look {quoted} --model {model}</code>; of '
+        f"every pair: <code>bizzaroworld study --model {model} --every-token</code></p>")
 
 # %% ../nbs/10ja_pair_pages.ipynb #d1905a4b
 DRAWN = (("words", pair_charts.pair_words, "tops"), ("map", pair_charts.pair_maps, None),

@@ -283,6 +283,17 @@ def test_one_of_several_studies_fails(error, status, tmp_path, monkeypatch, caps
     assert "gemma-3-270m: 60 pairs" in out and one_line(err, holds="stopped" if isinstance(error, KeyboardInterrupt) else f"smollm2-135m: {type(error).__name__ + ': ' if type(error) is RuntimeError else ''}{error}")
 
 
+def test_what_waited_for_a_failed_study_is_no_second_line(tmp_path, monkeypatch, capsys):
+    "With `--beside`: the other batteries of the model that failed, and the one that both share, are not begun and not complained of."
+    def run(name, out):
+        if name != "gemma-3-270m": raise RuntimeError("it overflowed")
+        return finished()
+    monkeypatch.setattr(results, "study_table", lambda *_: None)
+    assert cli.main([*fake_studies(monkeypatch, tmp_path, run), "--beside"]) == 1
+    out, err = capsys.readouterr()
+    assert out.count("gemma-3-270m: 60 pairs") == 4 and "smollm2" not in out and one_line(err, holds="smollm2-135m: RuntimeError: it overflowed")
+
+
 def test_a_study_says_what_it_left_out(tmp_path, monkeypatch, capsys):
     notes = pd.DataFrame(dict(index=[3, 3, 5], note=["a", "b", "c"]))
     words = fake_studies(monkeypatch, tmp_path, lambda name, out: finished(60, 57, notes))
