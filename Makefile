@@ -14,7 +14,7 @@ setup: $(VENV)/.setup-done
 $(VENV)/.setup-done: settings.ini setup.py constraints.txt
 	@$(PYTHON) -c 'import sys; v=sys.version_info; sys.exit(0 if (3,11)<=v<(3,14) else "bizzaroworld needs Python 3.11 to 3.13, this is %d.%d: set PYTHON=..."%v[:2])'
 	$(PYTHON) -m venv $(VENV)
-	@# the pip of Python 3.11.2 (23.0) sometimes tries combinations without end, though every version is pinned
+	@# where a pin does not fit this Python, an older pip (23.0, of Python 3.11.2) tries combinations without end
 	$(BIN)/python -m pip install --quiet pip==24.3.1
 	$(BIN)/python -m pip install --quiet torch==2.13.0 -c constraints.txt
 	$(BIN)/python -m pip install --quiet -e ".[embedded,dev]" -c constraints.txt

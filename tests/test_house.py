@@ -82,3 +82,15 @@ def test_scripts_take_only_names_that_are_there():
     found = {p.name: gone for p in Path(__file__).parent.rglob("*.py") if (gone := names_gone(p.read_text(encoding="utf-8")))}
     assert not found, found
     assert names_gone("from bizzaroworld.measuring import Load, at_hand") == ["bizzaroworld.measuring.at_hand"]
+
+
+def test_every_pin_fits_every_python_that_we_name():
+    "A pin that wants a newer Python than 3.11.0 ends the set-up of whoever has Debian's 3.11.2."
+    from importlib.metadata import PackageNotFoundError, metadata
+    from packaging.specifiers import SpecifierSet
+    names, wrong = [line.partition("==")[0].strip() for line in (Path(__file__).parent.parent/"constraints.txt").read_text().splitlines() if "==" in line], []
+    for name in names:
+        try: wants = metadata(name).get("Requires-Python") or ""
+        except PackageNotFoundError: continue   # of an extra that is not installed
+        wrong += [f"{name} wants Python {wants}" for v in ("3.11.0", "3.12.0", "3.13.0") if not SpecifierSet(wants).contains(v)]
+    assert len(names) > 100 and not wrong, wrong
