@@ -27,12 +27,13 @@ def proven(
 )->str:
     "What the numbers were held to before the study began, as a sentence."
     if not proof or not proof.get("patches"): return ""
-    logits = ("; the logits of all unpatched runs are the plain model's up to "
-              f"{proof['logits']:.1e}") if proof.get("logits") is not None else ""
-    floor = f" (its own self-patches move {proof['floor']:.1e})" if proof.get("floor") is not None else ""
+    logits = (" Without a patch, the logits of all runs are the plain model's up to "
+              f"{proof['logits']:.1e}.") if proof.get("logits") is not None else ""
+    floor = (" In this check alone, a run's own state moves at most "
+             f"{proof['floor']:.1e}.") if proof.get("floor") is not None else ""
     return (f"Before the study began, {count_of(proof['patches'], 'patch')} of its own pairs "
-            f"{'was' if proof['patches'] == 1 else 'were'} made again by the reference, whole forward passes with "
-            f"hooks: they differ by at most {proof['largest']:.1e} logits{floor}{logits}.")
+            f"{'was' if proof['patches'] == 1 else 'were'} made again by the reference: whole forward passes with "
+            f"hooks. The two differ by at most {proof['largest']:.1e} logits.{floor}{logits}")
 
 # %% ../nbs/09c_audit.ipynb #p014
 def reference_of(

@@ -138,8 +138,9 @@ def _random_release(e, pairs=None):
     both = legacy(rows).merge(e.old, on=["battery_idx", "category"], suffixes=("", "_real"))
     depth = lambda column: relative_depth(both[column].fillna(e.n_layers).astype(float), e.n_layers)
     less = e.interval(both, depth("release_legacy") - depth("release_legacy_real"))
-    alike = not (less.low > 0 or less.high < 0)
-    return alike, f" A random direction of the same length is released {as_text(less, '+.2f')} of the depth later."
+    alike, when = not (less.low > 0 or less.high < 0), "earlier" if less.estimate < 0 else "later"
+    far = Interval(-less.estimate, -less.high, -less.low) if less.estimate < 0 else less
+    return alike, f" A random direction of the same length is released {as_text(far)} of the depth {when}."
 
 # %% ../nbs/09_claims.ipynb #06961da5
 @rule("P6")

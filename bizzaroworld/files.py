@@ -143,6 +143,8 @@ def lock(
             why = getattr(e, "strerror", None) or str(e)
             raise InputError(f"folder {brief(folder, 200)} cannot be written ({why}): name another one") from e
         yield
+
+# %% ../nbs/00a_files.ipynb #59b4a635
 def is_held(
     folder:str|Path, # where files may be being written
 )->bool:
@@ -154,4 +156,3 @@ def is_held(
     except Timeout: return True
     except OSError: return (folder/f"{LOCK}.json").exists()   # somebody else's folder: what is said there is believed
     return False
-

@@ -94,7 +94,8 @@ def cards(read):
     shown = [(pairs, f"{count_of(pairs, 'pair').split(' ')[1]} in {count_of(kinds, 'category')}"),
         (release, f"of {read.n_layers} ({its}): median pair's entity has lost half of its effect (noising)"),
         (arrival, f"of {read.n_layers} ({their}): the final token carries half (noising)"),
-        (f"{stand} / {len(heads)}", "heads at the final token that stand after correction (noising)")]
+        (f"{stand} / {len(heads)}", "heads at the final token whose effect is surely not 0 (noising, "
+            "corrected for so many looks)")]
     body = "\n".join(f'<div class="bz-card"><b>{big}</b> <span>{small}</span></div>' for big, small in shown)
     return finding(HTML(f'<div class="bz-cards">\n{body}\n</div>'), release=release, arrival=arrival, stand=stand)
 
@@ -102,25 +103,24 @@ def cards(read):
 def strongest_head(
     read, # `Reading`
     style:str=".0%", # how each number is written
-)->tuple: # its name, and what it moves in words
+)->tuple: # its name, what it moves, and a sentence about another head
     "What the strongest head at the final token moves, beside a random one of its layer."
     top = read.strongest
     drawn = pick(read.patches, control="random_head", layer=top.layer, direction="noising")
-    beside = ("; another head of its layer, drawn at random, "
-              f"{mean_over_pairs(drawn, style=style)}") if len(drawn) else ""
-    moves = with_ends(top["mean"], top.low, top.high, style)
-    return head_name(top.layer, top["head"]), f"{moves.removesuffix(')')}{beside})" if beside else moves
+    beside = f" Another head of its layer, drawn at random, moves {mean_over_pairs(drawn, style=style)}."
+    return (head_name(top.layer, top["head"]), with_ends(top["mean"], top.low, top.high, style),
+        beside if len(drawn) else "")
 
 def in_short(read):
     "Where the answer hangs, and which head moves it; nothing where the mean curves leave no such layers."
     early, late = read.phase("noising", "storage"), read.phase("noising", "readout")
     if early["layers"] <= 0 or late["layers"] <= 0: return finding()
-    head, moves = strongest_head(read)
+    head, moves, another = strongest_head(read)
     until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}")
         for p, end in ((early, "last"), (late, "first")))
     return finding(f"""**In short**: {read.called} carries the answer at the words that name the entity up to layer
-        {early["last"]} of 0–{read.n_layers - 1} ({until}), and at the last word from layer {late["first"]} on
-        ({since}). Between the two it changes place, and one attention head, {head}, moves {moves} of it by itself.""",
+        {early["last"]} ({until}). From layer {late["first"]} on ({since}) it carries it at the last word. Between the
+        two the answer changes place. One attention head, {head}, moves {moves} of it by itself.{another}""",
         last=early["last"], first=late["first"])
 
 # %% ../nbs/09a_findings.ipynb #df2e1fb0
@@ -128,26 +128,32 @@ def what_was_done(read):
     "The patch in the words of one pair."
     first = read.triage.iloc[0]
     clean, other = (letters(first[f"{side}_target"].strip()) for side in ("clean", "corrupt"))
-    return finding(f"""{read.called} reads a prompt such as “{letters(first.clean_prompt)}” and answers “{clean}”. We
-        take one activation of the run on a twin prompt (“{letters(first.corrupt_prompt)}”), write it over the same
-        activation here, and see how far the answer turns into “{other}”. Done at every layer, this shows **where the
-        answer can be changed**.""")
+    return finding(f"""{read.called} reads a prompt such as “{letters(first.clean_prompt)}” and answers “{clean}”. Its
+        twin prompt is “{letters(first.corrupt_prompt)}”. We take one activation of the run on the twin and write it
+        over the same activation here. Then we see how far the answer turns into “{other}”. Done at every layer, this
+        shows **where the answer can be changed**.""")
 
 def where_it_can_be_changed(read):
     "Storage, routing and readout in both directions."
-    n, d = (read.phase(direction, "storage") for direction in ("noising", "denoising"))
-    a, b = (read.phase(direction, "readout") for direction in ("noising", "denoising"))
-    since = lambda p: f"layer {p['first']} on" if p["layers"] > 0 else "no layer"
-    ways = [read.phase(direction, "routing")["layers"] for direction in ("noising", "denoising")]
-    head, moves = strongest_head(read)
-    return finding(f"""At the words that name the entity, nearly all of the answer (at least nine tenths of the effect,
-        on average over pairs) can be changed in {layer_range(0, n["last"])} when we break the clean run (noising), and
-        in {layer_range(0, d["last"])} when we mend the corrupt run (denoising). At the last word it can be changed
-        from {since(a)} (noising) and from {since(b)} (denoising). Between the two the answer changes place.""",
-        f"""By the mean curves that leaves {ways[0]} layers for the way from entity to last word in noising and
-        {ways[1]} in denoising. The strongest single head there, {head}, moves {moves} of the difference by itself. We
-        say that a place *carries* the fact, not that the fact is stored there: what can be patched at a place need not
-        be editable there.""", routing=ways)
+    both = ("noising", "denoising")
+    since = lambda p: f"from layer {p['first']} on" if p["layers"] > 0 else "in no layer"
+    early = [f"in {layer_range(0, read.phase(d, 'storage')['last'])}" for d in both]
+    late = [since(read.phase(d, "readout")) for d in both]
+    ways, (head, moves, another) = [read.phase(d, "routing")["layers"] for d in both], strongest_head(read)
+    return finding(f"""Nearly all of the answer can be changed at the words that name the entity {_in_both(early)}.
+        Nearly all means at least nine tenths of the effect, on average over pairs. At the last word it can be changed
+        {_in_both(late)}. *Noising* breaks the clean run, *denoising* mends the corrupt run.""",
+        f"""Between the two the answer changes place. By the mean over pairs, {ways[0]} layers lie between in noising
+        and {ways[1]} in denoising. The mean is smoother than any one pair: there, one block does most of it. The
+        strongest single head, {head}, moves {moves} of the difference by itself.{another} We say that a place
+        *carries* the fact, not that the fact is stored there. What can be patched at a place need not be editable
+        there.""",
+        routing=ways)
+
+def _in_both(said):
+    "What noising says and what denoising says, once where that is the same."
+    return f"{said[0]}, in both directions" if said[0] == said[1] else f"{said[0]} (noising) and {said[1]} (denoising)"
+
 
 # %% ../nbs/09a_findings.ipynb #1167546c
 def _beside(read, control, experiment, layer):
@@ -204,15 +210,16 @@ def worst_and_onset(read):
     worst, onset = read.legacy.worst.astype(float), read.legacy.onset.dropna().astype(float)
     last = int((worst == read.n_layers - 1).sum())
     reach = f"{count_of(len(onset), 'pair')} that {'reaches' if len(onset) == 1 else 'reach'} it"
-    return finding(f"""Worst layer (legacy): mean {worst.mean():.2f} of {read.n_layers - 1}, in {last} of {len(worst)}
-        pairs the very last. Onset (legacy, first delta below −5): mean {number(onset.mean())} over the {reach}.""",
+    return finding(f"""By the public study's definitions (*legacy*), the worst layer is the one of most damage. It is
+        {worst.mean():.2f} on average, and in {last} of {len(worst)} pairs the last, {read.n_layers - 1}. The onset is
+        the first layer with a delta below −5: {number(onset.mean())} on average over the {reach}.""",
         f"Ours: {_arrives(read)}", worst=worst.mean(), last=last)
 
 def _arrives(read):
     "Where the answer arrives by our definition, in both directions."
     at = {d: _half(read, "arrival", d, "95 % interval {}") for d in ("noising", "denoising")}
     said = [f"at {layer} in {d} ({interval})" for d, (layer, interval) in at.items()]
-    return f"the median pair crosses one half of its effect {listed(said)}."
+    return f"the median pair comes to one half of its effect {listed(said)}."
 
 def damage(read):
     "What the largest damage correlates with."
@@ -272,11 +279,11 @@ def peak_text(read, experiment, site, direction="noising"):
     also = best[best.may_be_peak & (best["mean"] < best["mean"].max())].layer.tolist()
     others = f"layers {_neighbours(also)} cannot be told apart from it" if also else ("every other layer is told "
                                                                                       "apart from it")
-    return f"`{site}`: layer {int(top.layer)} (first in {percent(top.share_of_draws)} of the bootstrap draws); {others}"
+    return f"`{site}` in layer {int(top.layer)} (first in {percent(top.share_of_draws)} of the draws); {others}"
 
 def peaks(read):
     "The peaks of attention and MLP at both places."
-    said = [f"{peak_text(read, e, 'attn_out')}; {peak_text(read, e, 'mlp_out')}" for e in ("2A", "2B")]
+    said = [f"{peak_text(read, e, 'attn_out')}. Also {peak_text(read, e, 'mlp_out')}" for e in ("2A", "2B")]
     return finding(f"""Is the peak really there? A max-T permutation over categories compares every layer with every
         other, with one p for all comparisons (noising, 5 %). At the final token: {said[0]}. At the entity:
         {said[1]}.""")

@@ -78,18 +78,18 @@ def _pushed(read, last):
     head = pick(read.patches, "4F", control="random_head", layer=read.strongest.layer, **at)
     if not len(push) or not len(head): return ""
     return (" *Controls*: in the same layers a push at the entity of the same length in a random direction moves "
-            f"{mean_over_pairs(push, style='.0%')}; another head of the same layer, drawn at random, moves "
+            f"{mean_over_pairs(push, style='.0%')}. Another head of the same layer, drawn at random, moves "
             f"{mean_over_pairs(head, style='.0%')}.")
 
 def _in_short(read):
-    "Where the answer hangs and when it moves, for one model; nothing where the mean curves leave no such layers."
+    "Where the answer sits and when it moves, for one model; nothing where the mean curves leave no such layers."
     early, late, top = read.phase("noising", "storage"), read.phase("noising", "readout"), read.strongest
     if early["layers"] <= 0 or late["layers"] <= 0: return ""
     until, since = (ends(p[f"{end}_low"], p[f"{end}_high"], "g", "95 % interval {}")
         for p, end in ((early, "last"), (late, "first")))
-    return (f"- **{read.called}**: the answer hangs on the entity up to layer {early['last']} of "
-            f"0–{read.n_layers - 1} ({until}), and on the last word from layer {late['first']} on ({since}). Between "
-            f"the two it changes place, and one attention head of {len(read.heads('4F'))} moves "
+    return (f"- **{read.called}**: the answer depends on the entity up to layer {early['last']} ({until}). From layer "
+            f"{late['first']} on ({since}) it depends on the last word. Both are means over pairs, at nine tenths. "
+            f"Between the two the answer changes place. One attention head of {len(read.heads('4F'))} moves "
             f"{with_ends(top['mean'], top.low, top.high, '.0%')} of it by itself.{_pushed(read, early['last'])}")
 
 def in_plain_words(every):
@@ -112,13 +112,13 @@ def _in_numbers(read):
     held = with_ends(five["five_share"], five["five_share_low"], five["five_share_high"], ".0%")
     return (f"""**{read.called}** ({read.n_layers} layers, {len(read.triage)} pairs; both answers are the model's first
         choice in {int(on_top(read.triage).sum())} of them). The entity carries at least nine
-        tenths of the answer in {at("storage")}; the final token carries it in {at("readout")}. In the median pair the
-        entity lets go at {usual("release")} and the answer arrives at {usual("arrival")} (noising, one half of the
-        effect; 95 % intervals). At the final token {int(heads.passes.sum())} of {len(heads)} heads stand after
-        correction; the strongest, {head_name(top.layer, top["head"])}, moves
-        {with_ends(top["mean"], top.low, top.high, ".0%")} of the difference by itself; the five strongest hold {held}
-        of what all heads move; with the heads shuffled within each pair they would hold up to
-        {percent(five["five_null"])} by chance.""")
+        tenths of the answer in {at("storage")}; the final token carries it in {at("readout")}. In the median pair
+        the entity lets go at {usual("release")}, by one half of the effect in noising. The answer arrives at
+        {usual("arrival")}. At the final token {int(heads.passes.sum())} of {len(heads)} heads have an effect that is
+        surely not 0, although so many were tried. The strongest, {head_name(top.layer, top["head"])}, moves
+        {with_ends(top["mean"], top.low, top.high, ".0%")} of the answer by itself. Another measure is the sum of the
+        sizes of all heads' effects. The five strongest make {held} of that sum, where chance would give up to
+        {percent(five["five_null"])}.""")
 
 def in_numbers(every):
     "The numbers of each model."
@@ -133,10 +133,10 @@ def in_one_sentence(every):
     block, attention, head, mlp = (percent(found[q]) for q in HEADLINE)
     rows = pick(read.per_pair, direction="noising")
     n = int((rows.handover == at.block).sum())
-    return finding(f"""**On the word that names it, up to layer {early["last"]} of {read.n_layers}. Then one attention
-        block hands it to the last word, all at once.** In {read.called} block {at.block} does so in {n} of {len(rows)}
-        pairs; its attention moves **{attention}** of the answer, and one head,
-        {head_name(*at.head)}, **{head}** by itself.""", attention=found[HEADLINE[1]], head=found[HEADLINE[2]])
+    return finding(f"""**Up to layer {early["last"]} of {read.n_layers} it sits on the word that names the subject.
+        Later, one block of the model hands it to the last word.** In {read.called} this is block {at.block}, in {n} of
+        {len(rows)} pairs. Its attention moves **{attention}** of the answer. One head in it,
+        {head_name(*at.head)}, moves **{head}** by itself.""", attention=found[HEADLINE[1]], head=found[HEADLINE[2]])
 
 def _page(of_study, folder): return of_study(folder)[0][0].replace(".ipynb", ".html")
 
@@ -150,10 +150,11 @@ def model_cards(
     def card(read, folder):
         at, row = places_of(read.study), headlines({"default": (read.study, read.triage.battery_idx)})[0]
         moves, page = row.numbers[HEADLINE[1]], _page(of_study, folder)
+        weights = weights_said(read.run).removeprefix("**Weights**: ")
         low_high = with_ends(moves.estimate, moves.low, moves.high, ".0%")
         return (f'<a class="bz-card" href="{page}"><b>{read.called}</b><span>block {at.block} of {read.n_layers} moves '
-            f"{low_high} of the answer by its attention</span><span>{len(read.triage)} pairs, {row.first} with both "
-            f"answers first</span><span>{weights_said(read.run).removeprefix('**Weights**: ')}</span></a>")
+            f"{low_high} of the answer by its attention</span><span>{len(read.triage)} pairs; in {row.first} both "
+            f"answers are its first choice</span><span>{weights}</span></a>")
     cards = "".join(map(card, every.readings, every.folders))
     return finding(HTML(f'<div class="bz-cards bz-models">{cards}</div>'))
 
@@ -217,11 +218,12 @@ def three_bars(every):
     chart = in_panels(alt.layer(bars, interval_rule(base)), "model", every.names, columns=2, size=(230, 80), unfold=())
     first = table[table.model == every.names[0]].set_index("written")["mean"]
     right, wrong = (percent(first[STEP_WORDS[k]]) for k in ("real", "random_vector"))
+    model = letters(every.names[0])
     return finding(titled(chart, "The right step, another fact, a random direction",
         "The entity's state overwritten in the layers that carry the answer, noising; mean over pairs, line: 95 % "
-        "interval."), f"""Noise as large as the real step already moves {wrong}, because it takes the right answer away
-        without bringing the other; the real step moves {right} of the same pairs. So a layer at which an effect ends
-        says little by itself: a random direction gives the same one.""")
+        "interval."), f"""In {model}, noise as large as the real step already moves {wrong} of the answer. It takes
+        the right answer away, but does not bring the other. On the same pairs the real step moves {right}. So the
+        layer at which an effect ends says little by itself: a random direction has such a layer too.""")
 
 # %% ../nbs/10g_front.ipynb #739031ed
 def on_other_facts(
@@ -243,8 +245,10 @@ def what_did_not_hold(every):
     two = """P17, that the pattern scales with depth, is judged on two models here: they can agree, but two do not make
         a trend ([Models side by side](compare.ipynb)).""" if len(every.names) == 2 else ""
     return finding(said, not_held(judged), two,
-        "Each opens its rule, its numbers and its control; all of them are under "
-        "[Claims](claims.ipynb).", claims=len(judged))
+        "An *artefact of the method* is a number that follows from how it was measured. *Not comparable* means another "
+        "model or other pairs. The table lists what differs or is an artefact on some model, in the study's own words. "
+        "Each P-number opens its meaning, rule, numbers and control; all are under [Claims](claims.ipynb).",
+        claims=len(judged))
 
 # %% ../nbs/10g_front.ipynb #4c405056
 READ_ON = ("[Method](method.md): the terms, the experiments, and what a patch can and cannot show",

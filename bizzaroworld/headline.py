@@ -56,7 +56,7 @@ def of_pairs(
 SAME = ("model", "revision", "dtype", "bos", "chat")   # of two studies that are set beside each other
 SIDES, HEADLINE_EXPERIMENTS = ("words", "unsure", "unknown"), ("1", "2A", "2B", "3", "4F")
 BATTERIES = dict(default="facts, both answers known", words="word rules and arithmetic",
-    unsure="facts, an answer ranks 2–5", unknown="facts, an answer ranks below 5", large="large battery",
+    unsure="facts, an answer ranks 2nd to 5th", unknown="facts, an answer ranks 6th or later", large="large battery",
     first="… of these, both answers first", other="… of these, the others")
 
 def batteries(
@@ -117,16 +117,19 @@ def shown_rows(
 
 def differs_by(
     rows, # as `headlines` gives them
-    name:str, # of a battery beside the default one
-)->str: # a sentence
-    "By how much a battery's numbers differ from the default one's."
-    default, other = rows[0], next(r for r in rows if r.name == name)
-    said = []
-    for q in HEADLINE:
-        less = inference.difference(other.numbers[q], default.numbers[q])
-        sure = np.isfinite(less.low) and (less.low > 0 or less.high < 0)
-        said.append(f"{q}: {with_interval(less, '+.2f')}{'' if sure else ', not told apart'}")
-    return f"*{BATTERIES[name]}* less *{BATTERIES['default']}*: {'; '.join(said)}."
+)->tuple: # a table, and sentences
+    "By how much the numbers of each other battery differ from the default one's."
+    shown, said = [], []
+    for r in rows[1:]:
+        less = {q: inference.difference(r.numbers[q], rows[0].numbers[q]) for q in HEADLINE}
+        apart = [q for q, d in less.items() if np.isfinite(d.low) and (d.low > 0 or d.high < 0)]
+        shown.append({f"less “{BATTERIES['default']}”": BATTERIES[r.name],
+            **{q: with_interval(d, "+.2f") for q, d in less.items()}})
+        if apart: said.append(f"*{BATTERIES[r.name].capitalize()}* differ in this: {'; '.join(apart)}.")
+    none = "No battery is shown to differ." if not said else "Nothing else is shown to differ."
+    return pd.DataFrame(shown), " ".join(["Each battery's numbers less those of the first row above. An interval that "
+        "leaves out 0 shows a difference.", *said, none])
+
 
 # %% ../nbs/09f_headline.ipynb #7d8cd99c
 def beside_each_other(
@@ -141,7 +144,9 @@ def beside_each_other(
     names = ", ".join(BATTERIES[n] for n in lost)
     how = lost and f"""Not at hand here: {names}. `bizzaroworld study --beside` makes the first three,
         `--battery large --quick` the last."""
-    where = f"""Block {places.block}, head {head_name(*places.head)} and the MLP of layer {places.mlp} were
-        chosen on the default battery of {letters(study.run["model"])}, and nothing is chosen on the others. Shares of
-        the whole effect, noising, with 95 % intervals over categories."""
-    return finding(where, shown_rows(rows), *[differs_by(rows, r.name) for r in rows[1:]], how, rows=len(rows))
+    where = f"""Block {places.block}, head {head_name(*places.head)} and the MLP of layer {places.mlp} of
+        {letters(study.run["model"])} were chosen on the first battery of the table. The others only test them. “Both
+        answers first” counts pairs whose two answers are the model's first choice. Numbers are shares of the whole
+        effect, noising, with 95 % intervals over categories. The last column is the smallest difference that so many
+        categories would show four times in five."""
+    return finding(where, shown_rows(rows), *(differs_by(rows) if len(rows) > 1 else ()), how, rows=len(rows))

@@ -165,6 +165,7 @@ def finished_study(out, settings):
     try: return load_study(out)
     except Damaged as e: print(f"{e.what}: it is made again", file=sys.stderr)
 
+# %% ../nbs/06ac_measuring.ipynb #788e19e5
 def check_replaced(out, settings, source):
     "Refuse to write over a finished study of other settings, or over one that holds more."
     if not (out/"run.json").is_file(): return

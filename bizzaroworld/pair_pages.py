@@ -89,8 +89,8 @@ def every_token(
     quoted = " ".join(f'"{letters(str(row[c]))}"' for c in ("clean_prompt", "corrupt_prompt", "clean_target",
         "corrupt_target"))
     model = letters(one.study.run["model"])
-    return (f'<p class="bz-checks">Every token of this pair: <code>bizzaroworld look {quoted} --model {model}</code>; of '
-        f"every pair: <code>bizzaroworld study --model {model} --every-token</code></p>")
+    return (f'<p class="bz-checks">Every token of this pair: <code>bizzaroworld look {quoted} --model {model}</code>; '
+        f"of every pair: <code>bizzaroworld study --model {model} --every-token</code></p>")
 
 # %% ../nbs/10ja_pair_pages.ipynb #d1905a4b
 DRAWN = (("words", pair_charts.pair_words, "tops"), ("map", pair_charts.pair_maps, None),

@@ -17,8 +17,8 @@ from .parts import LISTENING
 from .study import study_steps
 
 # %% ../nbs/06bb_queue.ipynb #1a1bf3ea
-PLANNED_WORDS = dict(model=str, battery=str, selection=str, seed=int, quick=bool, every_token=bool, experiments=str, bos=str, chat=bool,
-    align=str, answers=str, pairs=int, device=str, dtype=str, bits=int, out=str)
+PLANNED_WORDS = dict(model=str, battery=str, selection=str, seed=int, quick=bool, every_token=bool,
+    experiments=str, bos=str, chat=bool, align=str, answers=str, pairs=int, device=str, dtype=str, bits=int, out=str)
 
 def _value(path, word, text):
     "One value of a plan, of the kind that its word wants."

@@ -37,8 +37,8 @@ def threshold_matters(read, thresholds=(.1, .2, .5)):
     sweep = phases.threshold_sweep(read.real, thresholds=thresholds)
     wide = sweep.pivot_table(index=["direction", "quantity"], columns="threshold", values="median")
     most = (wide.max(axis=1) - wide.min(axis=1)).max()
-    return finding(f"""Between thresholds of 0.1, 0.2 and 0.5 the median release or arrival moves by at most {most:g}
-        layers of {read.n_layers}.""",
+    return finding(f"""Between thresholds of 0.1, 0.2 and 0.5 the median release or arrival moves by at most
+        {count_of(int(most), "layer") if most == int(most) else f"{most:g} layers"} of {read.n_layers}.""",
         wide.rename(columns=str).rename_axis(columns=None).reset_index(), digits=1, most=most)
 
 def choices_matter(read):
@@ -64,10 +64,10 @@ def directions_differ(read):
     none = "That interval holds 0: no difference of the directions is shown. " if gap.low <= 0 <= gap.high else ""
     at = {where: mean_over_pairs(pick(both, position=where), "gap", "+.3f") for where in ("entity", "final")}
     return finding(f"""The mean effects of the two directions differ most at the {position} position in layer {layer}:
-        {mean_over_pairs(there, "noising")} in noising, {mean_over_pairs(there, "denoising")} in denoising; pair by
+        {mean_over_pairs(there, "noising")} in noising, {mean_over_pairs(there, "denoising")} in denoising. Pair by
         pair the difference is {with_interval(gap)}. {none}Averaged over layers it is {at["entity"]} at the entity and
-        {at["final"]} at the final token. Positive: more is necessary than is sufficient, as where several places work
-        together; negative: one place alone can bring the answer, and others stand in for it when it is broken.""",
+        {at["final"]} at the final token. Above 0, more is necessary than is sufficient, as where several places work
+        together. Below 0, one place alone can bring the answer, and others stand in for it when it is broken.""",
         position=position, layer=int(layer), gap=float(gap.estimate))
 
 # %% ../nbs/09b_support.ipynb #b94dc9e2
@@ -83,9 +83,9 @@ def windows(read):
         layers = mine.groupby(["window", "layer"]).effect.mean().groupby("window").idxmax()
         return ", ".join(f"{mean_over_pairs(pick(mine, window=w, layer=l))} for windows of {w}" for w, l in layers)
     return finding(f"""{pairs} pairs, so the 95 % intervals are wide. The largest mean effect at each pair's strongest
-        token: `attn_out` {widest("attn_out")}; `mlp_out` {widest("mlp_out")}. A window says that its layers together
-        suffice; it does not say which. In the tokens before the entity both runs are the same, so there is nothing to
-        patch.""", pairs=pairs)
+        token, for `attn_out`: {widest("attn_out")}. For `mlp_out`: {widest("mlp_out")}. A window says that its layers
+        together suffice; it does not say which. In the tokens before the entity both runs are the same, so there is
+        nothing to patch.""", pairs=pairs)
 
 def mapped_pairs(read, count=2):
     "The pairs whose every token was patched, with what a picture of them needs."
@@ -98,20 +98,21 @@ def mapped_pairs(read, count=2):
 # %% ../nbs/09b_support.ipynb #6696bfc5
 def one_head_or_many(read):
     "The strongest head at each place, and how the effect is spread over heads."
-    spread, (head, moves) = concentration(read.real, experiment="4F"), strongest_head(read, ".3f")
+    spread, (head, moves, another) = concentration(read.real, experiment="4F"), strongest_head(read, ".3f")
     entity = read.heads("4").iloc[0]
     beside = pick(read.real, "4", direction="noising", layer=entity.layer)
     beside = beside[beside["head"] != entity["head"]]
-    others = f"; the other heads of its layer {mean_over_pairs(beside, style='.3f')} on average" if len(beside) else ""
+    rest = mean_over_pairs(beside, style=".3f") if len(beside) else ""
+    others = f" The other heads of its layer move {rest} on average." * bool(rest)
     stand = {e: int(read.heads(e).passes.sum()) for e in ("4", "4F")}
     at_entity = (f"{head_name(entity.layer, entity['head'])}) moves "
                  f"{with_ends(entity['mean'], entity.low, entity.high, '.3f')}")
     five = with_ends(spread["five_share"], spread["five_share_low"], spread["five_share_high"], ".0%")
-    return finding(f"""In noising, the strongest head at the entity ({at_entity} of the difference{others}, the
-        strongest at the final token ({head}) {moves}. After correction for {len(read.heads("4F"))} looks, {stand["4"]}
-        heads stand at the entity and {stand["4F"]} at the final token. The five strongest of the final token hold
-        {five} of the summed absolute effect of all heads; with the heads shuffled within each pair, five would by
-        chance hold up to {percent(spread["five_null"])}.""",
+    return finding(f"""In noising, the strongest head at the entity ({at_entity} of the difference.{others} The
+        strongest at the final token ({head}) moves {moves}.{another} After correction for {len(read.heads("4F"))}
+        looks, {stand["4"]} heads stand at the entity and {stand["4F"]} at the final token. Another measure is the sum
+        of the sizes of all heads' effects. The five strongest of the final token hold {five} of it. With the heads
+        shuffled within each pair, five would by chance hold up to {percent(spread["five_null"])}.""",
         **stand)
 
 def picked_again(read):
@@ -134,7 +135,7 @@ def categories_of_head(read):
 
 def serves_every_kind(read):
     "In which category the strongest head moves most and least."
-    forest, (head, _) = categories_of_head(read), strongest_head(read)
+    forest, (head, *_) = categories_of_head(read), strongest_head(read)
     each, total = forest[:-1].sort_values("mean"), forest.iloc[-1]
     least, most = each.iloc[0], each.iloc[-1]
     return finding(f"""Does the strongest head serve every kind of fact? {head} moves most in
@@ -173,10 +174,10 @@ def _with_swing(read, pairs):
     grows = r(old - pairs.release)
     holds = "that interval leaves out 0" if grows.low > 0 or grows.high < 0 else ("that interval holds 0, so it is "
         "not shown here")
-    return f"""The legacy release {later}. A threshold in logits may measure how firmly a fact is known along with
-        where it is carried: the legacy release correlates with TotalSwing at r = {with_interval(r(old))}, ours at
-        {with_interval(r(pairs.release))}, and how much later the legacy one is at {with_interval(grows)} ({holds}; a
-        pair that is never released counts as layer {read.n_layers})."""
+    return f"""The legacy release {later}. A threshold in logits may also measure how firmly a fact is known. With
+        TotalSwing the legacy release correlates at r = {with_interval(r(old))}, ours at r =
+        {with_interval(r(pairs.release))}. How much later the legacy one is correlates at r = {with_interval(grows)};
+        {holds}. A pair that is never released counts as layer {read.n_layers}."""
 
 # %% ../nbs/09b_support.ipynb #d48032d1
 def beside_published(read):
@@ -190,9 +191,9 @@ def beside_published(read):
         "Gemma-3-12B-IT": r["published_gemma-3-12b-it"]} for _, r in beside.iterrows()])
     go = beside.set_index("quantity").loc["release"]
     alike = pd.notna(go.control) and abs(go.legacy - go.control) < .5 / read.n_layers
-    return finding("""On relative depth, with 95 % intervals: the public study's definition on this model, ours, the
-        public study's definition under a control that carries no fact (a random direction of the same length), and the
-        published numbers.""", shown,
+    return finding("""On relative depth, with 95 % intervals. First the public study's definition on this model, then
+        ours. Then the public study's definition where a random direction of the same length is written, which carries
+        no fact. Last the published numbers.""", shown,
         """Written with a random direction instead of the other run's activation, the entity is let go at the same
         depth in the median pair. So this layer says until where the entity's tokens are read, whatever stands there;
         that they carry *the fact* is said by the effect before it, beside its controls.""" if alike else "",
@@ -249,9 +250,9 @@ def less_controls(read, less):
 def _power(read, n):
     "What so many pairs could have found."
     if n < 2: return "One pair has these controls, which is too few for a test."
-    return f"""{n} pairs, one of each category: a test on so few categories finds a difference of
-        {inference.detectable(n):.2f} standard deviations four times in five; all {len(read.triage)} pairs, were they
-        independent, one of {inference.detectable(len(read.triage)):.2f}."""
+    return f"""There are {n} pairs, one of each category. A test on so few categories finds a difference of
+        {inference.detectable(n):.2f} standard deviations four times in five. All {len(read.triage)} pairs, were they
+        independent, would find one of {inference.detectable(len(read.triage)):.2f}."""
 
 # %% ../nbs/09b_support.ipynb #f09b06ee
 def limits(read):

@@ -22,8 +22,8 @@ def terms()->pd.DataFrame: # `term, spellings, meaning, name`
     return table.sort_values("term", key=lambda c: c.str.lower(), ignore_index=True)
 
 # %% ../nbs/10ic_terms.ipynb #c5f8c8b6
-# what stays as it is: fenced and inline code, comments, tags, links, headings, rows of tables, front matter
-KEPT = (r"(?s:\A---\n.*?\n---\n|```.*?```|`[^`]*`|<!--.*?-->|<a\b.*?</a>|<[^>]*>|!?\[[^\]]*\]\([^)]*\))"
+# what stays as it is: code, comments, tags, links, what is quoted, headings, rows of tables, front matter
+KEPT = (r"(?s:\A---\n.*?\n---\n|```.*?```|`[^`]*`|<!--.*?-->|<a\b.*?</a>|<[^>]*>|!?\[[^\]]*\]\([^)]*\)|“[^”]*”)"
     r"|(?m:^#{1,6} .*$|^\|.*$|^>.*$)")
 
 @lru_cache(1)

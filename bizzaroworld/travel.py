@@ -64,9 +64,9 @@ def lens_picture(read): return evidence_charts.lens_chart(read.study.tables["len
 # %% ../nbs/10f_travel.ipynb #bdf6b9fa
 def one_head(read):
     "What the strongest head at the last word moves by itself."
-    head, moves = strongest_head(read, ".2f")
+    head, moves, another = strongest_head(read, ".2f")
     return (f"- **One head or many.** At the last word, head {head} moves {moves} of the difference by itself "
-            "(noising, 95 % intervals).")
+            f"(noising, 95 % intervals).{another}")
 
 def knocked_out(read, window, control=None, value="effect"):
     "The layer where a knock-out of so many layers loses most, and what is lost there."

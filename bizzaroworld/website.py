@@ -171,13 +171,24 @@ def unique_ids(cells:list):
             "".join(output["data"]["text/markdown"]))
 
 # %% ../nbs/10j_website.ipynb #79e8b1a1
+def _own_text(output):
+    "What a cell says in prose of ours, not in a table or a picture."
+    text = "".join(output.get("data", {}).get("text/markdown", ""))
+    return "" if "text/html" in output.get("data", {}) else text
+
 def with_terms(
     cells:list, # of a page
-)->list: # the same; what cells show, and text with the tag `outside`, is left as it is
-    "A page's own prose, with each term explained where it stands first."
+)->list: # the same; tables, pictures and text with the tag `outside` are left as they are
+    "A page's prose, with each term explained where it stands first."
     seen = set()
-    ours = lambda c: c["cell_type"] == "markdown" and "outside" not in c.get("metadata", {}).get("tags", [])
-    return [dict(c, source=explained("".join(c["source"]), seen)) if ours(c) else c for c in cells]
+    def output(o):
+        if not (text := _own_text(o)): return o
+        return dict(o, data=o["data"] | {"text/markdown": explained(text, seen)})
+    def cell(c):
+        if "outside" in c.get("metadata", {}).get("tags", []): return c
+        if c["cell_type"] == "markdown": return dict(c, source=explained("".join(c["source"]), seen))
+        return dict(c, outputs=[output(o) for o in c["outputs"]]) if c["cell_type"] == "code" else c
+    return [cell(c) for c in cells]
 
 
 # %% ../nbs/10j_website.ipynb #f5540b93
