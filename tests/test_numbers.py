@@ -24,7 +24,7 @@ LAYERS = re.compile(r"(?<=\d)–(?=\d)")
 # what is no measurement: the level of an interval, of a test, of a definition; names, dates and versions
 FIXED = (r"95 ?%", r"5 ?% false", r"\(noising, 5 ?%\)", r"P\d+", r"at least 0\.9", r"4-bit", r"Q\d\w*", r"June 2026", r"20\d\d(-\d\d){2}", r"et al\. 2023", r"\d+\.\d+\.\d+", r"[0-9a-f]{12,}…?",
     r"below [−-]\d", r"below \d logits", r"at 80 ?%", r"experiments? \d(?:[A-F])?(?: and \d)?", r"\bis 0\b|holds 0|leave out 0|without 0", r"ranks \d–\d|ranks below \d", r"thresholds of 0\.1, 0\.2 and 0\.5",
-    r"effect of 1|effect: 1", r"windows? of \d", r"Gemma-\w+|GPT-2|SmolLM2?\b[\w-]*", r"\bfive\b")
+    r"effect of 1|effect: 1", r"windows? of \d", r"0 % is not|100 % is all", r"Gemma-\w+|GPT-2|SmolLM2?\b[\w-]*", r"\bfive\b")
 
 
 def text_of(markup): return " ".join(html.unescape(re.sub(r"<[^>]+>", "", markup)).replace("\u00a0", " ").split())
@@ -206,6 +206,26 @@ def test_each_number_of_the_prose_stands_in_a_table(built, page, least):
     assert of >= least and seen >= .4 * of, (seen, of)
 
 
+LONGEST = 30   # words of a sentence; a quotation and an interval in brackets are one each
+
+
+def sentences(page):
+    "The sentences of a page's prose: no table, figure or code."
+    main = re.search(r"(?s)<main.*</main>", Path(page).read_text(encoding="utf-8"))[0]
+    main = re.sub(r"(?s)<(script|style|table|figure|pre|nav|details class=\"bz-more bz-reproduce\")\b.*?</\1>", "", main.replace('<details class="bz-more bz-reproduce"', "<pre"))
+    for _, block in re.findall(r"(?s)<(p|li)\b[^>]*>(.*?)</(?:p|li)>", main):
+        said = re.sub(r"“[^”]*”|\([^()]*\d to [^()]*\)", "x", text_of(block))
+        yield from re.split(r"(?<=[.!?:;]) (?=[A-Z“*])|(?<=[.!?]) ", said)
+
+
+def too_long(page): return [(n, s) for s in sentences(page) if (n := len([w for w in s.split() if re.search(r"\w", w)])) > LONGEST]
+
+
+@pytest.mark.parametrize("page", ("index.html", "study-small.html"))
+def test_no_sentence_is_over_thirty_words(built, page):
+    assert len(list(sentences(built / "site" / page))) > 30 and not too_long(built / "site" / page)
+
+
 def test_a_made_up_number_is_seen(built):
     held, _ = held_by(built / "site", built / "results", "index.html")
     for said in ("It moves 37.77 % of it.", "It moves 91 % (17 to 93).", "In 977 of 60 pairs.", "Head L77H7 does.", "The floor is 9.9e-05."): assert lost(said, held), said
@@ -217,3 +237,4 @@ if __name__ == "__main__":
         wrong, seen, of = judged(site, results, page)
         print(f"{page}: {len(wrong)} sentences with a number that no table holds; of {of} changed numbers {seen} are seen")
         for numbers, sentence in wrong: print("  ", numbers, "|", sentence[:300])
+        for n, sentence in too_long(site / page): print(f"   {n} words:", sentence[:300])
