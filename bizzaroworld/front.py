@@ -218,12 +218,12 @@ def three_bars(every):
     chart = in_panels(alt.layer(bars, interval_rule(base)), "model", every.names, columns=2, size=(230, 80), unfold=())
     first = table[table.model == every.names[0]].set_index("written")["mean"]
     right, wrong = (percent(first[STEP_WORDS[k]]) for k in ("real", "random_vector"))
-    model = letters(every.names[0])
     return finding(titled(chart, "The right step, another fact, a random direction",
         "The entity's state overwritten in the layers that carry the answer, noising; mean over pairs, line: 95 % "
-        "interval."), f"""In {model}, noise as large as the real step already moves {wrong} of the answer. It takes
-        the right answer away, but does not bring the other. On the same pairs the real step moves {right}. So the
-        layer at which an effect ends says little by itself: a random direction has such a layer too.""")
+        "interval."), f"""In {every.readings[0].called}, noise as large as the real step already moves {wrong} of
+        the answer. It takes the right answer away, but does not bring the other. On the same pairs the real step moves
+        {right}. So the layer at which an effect ends says little by itself: a random direction has such a layer
+        too.""")
 
 # %% ../nbs/10g_front.ipynb #739031ed
 def on_other_facts(
