@@ -136,7 +136,10 @@ def unshown(
     "The studies that no page can be made of; refused where there is no other."
     folders = sorted(p.parent for p in results.glob("*/run.json"))
     if not folders:
-        raise InputError(f"no finished study in {results}: run bizzaroworld study --model gemma-3-270m first")
+        deeper = sorted({str(p.parent.parent) for p in results.glob("*/*/run.json")})   # of batteries or seeds
+        what = f"name a folder of studies with --results, such as {deeper[0]}" if deeper else ("run bizzaroworld study "
+            "--model gemma-3-270m first")
+        raise InputError(f"no finished study in {results}: {what}")
     found = {f: visible(why) for f in folders if (why := why_not(f))}
     if len(found) == len(folders): raise InputError(found[folders[0]])
     return found

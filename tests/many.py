@@ -37,7 +37,7 @@ def main():
         found = json.loads(studied.stdout)
         status, _ = tool("status", "--results", "results", "--json", cwd=folder)
         states = [s["state"] for s in json.loads(status.stdout)["studies"]]
-        report, drawn = tool("report", "--results", "results", "--site", "site", cwd=folder)
+        report, drawn = tool("report", "--results", "results/first", "--site", "site", cwd=folder)   # a battery's studies are a report
         said = dict(models=len(models), broken=broken.name, finished=len(found["studies"]), failed=[f"{f['study']}: {f['why']}" for f in found["failed"]],
             exit=studied.returncode, states={s: states.count(s) for s in sorted(set(states))}, seconds=seconds, report_exit=report.returncode, report_seconds=drawn,
             pages=len(list((folder/"site").glob("*.html"))), said=[*studied.stderr.strip().splitlines()[-3:], *report.stderr.strip().splitlines()[-3:]])

@@ -161,7 +161,7 @@ def test_a_lock_of_many(tmp_path):
         "for _ in range(12):\n try:\n  with lock(sys.argv[1] + '/deep/er', 'x'):\n   os.mkdir(sys.argv[1] + '/alone'); time.sleep(.002); os.rmdir(sys.argv[1] + '/alone'); held += 1\n"
         " except InputError as e: assert 'in use' in str(e), e\nprint(held)")
     many = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [p.communicate(timeout=100) for p in many]
+    said = [p.communicate(timeout=400) for p in many]
     assert all(int(out) > 0 for out, _ in said), said
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 

@@ -509,7 +509,7 @@ def test_rot_in_the_hubs_cache_is_noticed(tiny_folders, tmp_path):
 def test_no_network_is_known_at_once(tmp_path):
     code = "import sys, time; began = time.monotonic(); from bizzaroworld import hub as H\ntry: H.model_folder('google/gemma-2b')\nexcept H.HubError as e: print(e); print(time.monotonic() - began)"
     env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | dict(HF_ENDPOINT="http://no-such-host.invalid", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=400, cwd=tmp_path)
     line, seconds = done.stdout.splitlines()
     assert "no-such-host.invalid is not found: is there a network?" in line and "gemma-3-270m, smollm2-135m need no network" in line and float(seconds) < 25   # a library's own tries take minutes
     assert done.stderr.splitlines() == ["bizzaroworld: asking no-such-host.invalid for google/gemma-2b"]
