@@ -94,7 +94,7 @@ def cards(read):
     shown = [(pairs, f"{count_of(pairs, 'pair').split(' ')[1]} in {count_of(kinds, 'category')}"),
         (release, f"of {read.n_layers} ({its}): median pair's entity has lost half of its effect (noising)"),
         (arrival, f"of {read.n_layers} ({their}): the final token carries half (noising)"),
-        (f"{stand} / {len(heads)}", "heads at the final token whose effect is surely not 0 (noising, "
+        (f"{stand} / {len(heads)}", "heads at the final token whose effect is shown not to be 0 (noising, "
             "corrected for so many looks)")]
     body = "\n".join(f'<div class="bz-card"><b>{big}</b> <span>{small}</span></div>' for big, small in shown)
     return finding(HTML(f'<div class="bz-cards">\n{body}\n</div>'), release=release, arrival=arrival, stand=stand)
@@ -144,10 +144,9 @@ def where_it_can_be_changed(read):
         Nearly all means at least nine tenths of the effect, on average over pairs. At the last word it can be changed
         {_in_both(late)}. *Noising* breaks the clean run, *denoising* mends the corrupt run.""",
         f"""Between the two the answer changes place. By the mean over pairs, {ways[0]} layers lie between in noising
-        and {ways[1]} in denoising. The mean is smoother than any one pair: there, one block does most of it. The
-        strongest single head, {head}, moves {moves} of the difference by itself.{another} We say that a place
-        *carries* the fact, not that the fact is stored there. What can be patched at a place need not be editable
-        there.""",
+        and {ways[1]} in denoising. The mean is smoother than any one pair. The strongest single head,
+        {head}, moves {moves} of the difference by itself.{another} We say that a place *carries* the fact, not that
+        the fact is stored there. What can be patched at a place need not be editable there.""",
         routing=ways)
 
 def _in_both(said):

@@ -115,7 +115,7 @@ def _in_numbers(read):
         tenths of the answer in {at("storage")}; the final token carries it in {at("readout")}. In the median pair
         the entity lets go at {usual("release")}, by one half of the effect in noising. The answer arrives at
         {usual("arrival")}. At the final token {int(heads.passes.sum())} of {len(heads)} heads have an effect that is
-        surely not 0, although so many were tried. The strongest, {head_name(top.layer, top["head"])}, moves
+        shown not to be 0, although so many were tried. The strongest, {head_name(top.layer, top["head"])}, moves
         {with_ends(top["mean"], top.low, top.high, ".0%")} of the answer by itself. Another measure is the sum of the
         sizes of all heads' effects. The five strongest make {held} of that sum, where chance would give up to
         {percent(five["five_null"])}.""")

@@ -135,8 +135,9 @@ def test_two_at_once(again, tmp_path):
         for refused in (lambda: again(out), lambda: results.check_folder(out)):
             with pytest.raises(InputError, match=rf"is in use by process {holder.pid} on .+ since .+ \(study of toy\)") as e: refused()
             assert "\n" not in str(e.value) and len(str(e.value)) < 500
+        assert files.is_held(out)
     finally: holder.kill(); holder.wait()
-    assert (out/files.LOCK).exists()
+    assert (out/files.LOCK).exists() and not files.is_held(out)
     again(out, quick=True)
     assert not list(out.glob(".*"))
 
@@ -161,7 +162,7 @@ def test_a_lock_of_many(tmp_path):
         "for _ in range(12):\n try:\n  with lock(sys.argv[1] + '/deep/er', 'x'):\n   os.mkdir(sys.argv[1] + '/alone'); time.sleep(.002); os.rmdir(sys.argv[1] + '/alone'); held += 1\n"
         " except InputError as e: assert 'in use' in str(e), e\nprint(held)")
     many = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
-    said = [p.communicate(timeout=400) for p in many]
+    said = [p.communicate(timeout=100) for p in many]
     assert all(int(out) > 0 for out, _ in said), said
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 

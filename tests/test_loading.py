@@ -274,7 +274,7 @@ def test_a_fault_of_a_folder_has_its_line(folder, fault):
     change_(folder)
     began = time.process_time()
     refused(match, lambda: load(folder))
-    assert time.process_time() - began < 30
+    assert time.process_time() - began < 20
 
 def test_float16_that_overflows_is_not_called_damage(folder):
     numbers("model.norm.weight", 1e6)(folder)
@@ -509,9 +509,9 @@ def test_rot_in_the_hubs_cache_is_noticed(tiny_folders, tmp_path):
 def test_no_network_is_known_at_once(tmp_path):
     code = "import sys, time; began = time.monotonic(); from bizzaroworld import hub as H\ntry: H.model_folder('google/gemma-2b')\nexcept H.HubError as e: print(e); print(time.monotonic() - began)"
     env = {k: v for k, v in os.environ.items() if k != "HF_HUB_OFFLINE"} | dict(HF_ENDPOINT="http://no-such-host.invalid", HF_HOME=str(tmp_path), PYTHONPATH=str(Path(__file__).parent.parent))
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=400, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, timeout=60, cwd=tmp_path)
     line, seconds = done.stdout.splitlines()
-    assert "no-such-host.invalid is not found: is there a network?" in line and "gemma-3-270m, smollm2-135m need no network" in line and float(seconds) < 25   # a library's own tries take minutes
+    assert "no-such-host.invalid is not found: is there a network?" in line and "gemma-3-270m, smollm2-135m need no network" in line and float(seconds) < 8
     assert done.stderr.splitlines() == ["bizzaroworld: asking no-such-host.invalid for google/gemma-2b"]
 
 def test_the_hub_is_asked_before_pytorch_is_loaded(tmp_path):

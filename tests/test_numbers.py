@@ -226,6 +226,14 @@ def test_no_sentence_is_over_thirty_words(built, page):
     assert len(list(sentences(built / "site" / page))) > 30 and not too_long(built / "site" / page)
 
 
+def test_a_long_sentence_is_seen(tmp_path):
+    "Thirty words pass and one more does not; tables, quotations and intervals are no words."
+    page = tmp_path / "page.html"
+    write = lambda n: page.write_text(f"<main><p>{'word ' * (n - 2)}“{'quoted ' * 40}” (1 to 3). A short one.</p><table><tr><td><p>{'cell ' * 40}</p></table></main>")
+    write(30); assert not too_long(page)
+    write(31); assert [n for n, _ in too_long(page)] == [31]
+
+
 def test_a_made_up_number_is_seen(built):
     held, _ = held_by(built / "site", built / "results", "index.html")
     for said in ("It moves 37.77 % of it.", "It moves 91 % (17 to 93).", "In 977 of 60 pairs.", "Head L77H7 does.", "The floor is 9.9e-05."): assert lost(said, held), said

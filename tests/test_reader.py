@@ -272,11 +272,11 @@ def test_what_is_too_much_is_refused_at_once(tmp_path, small):
     for name, text in files.items():
         began = time.process_time()   # of this process: others may have the cores
         said = refused(tmp_path, text, name) if text else str(pytest.raises(InputError, read_battery, big).value)
-        assert time.process_time() - began < 3 and len(said) < 500, name
+        assert time.process_time() - began < 1 and len(said) < 500, name
     with pytest.raises(InputError, match="cannot be read|larger than 16 MiB"): read_battery("/dev/zero")
     for letters in ("a", "ab ", "\u0316\u0301", "'", "é"):
         began = time.process_time()   # of this process: others may have the cores
-        assert "tokens, and the model reads 128" in reason(small["bytes"], ROW, clean_prompt=(letters * 50_000)[:100_000]) and time.process_time() - began < 4
+        assert "tokens, and the model reads 128" in reason(small["bytes"], ROW, clean_prompt=(letters * 50_000)[:100_000]) and time.process_time() - began < 1.5
 
 # ---------------------------------------------------------------- what is said
 

@@ -70,7 +70,7 @@ def dom(page, script=""):
     if script: opened.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--host-resolver-rules=MAP * ~NOTFOUND", "--window-size=1280,900",
         "--virtual-time-budget=15000", "--dump-dom", opened.resolve().as_uri()]
-    try: return subprocess.run(command, capture_output=True, text=True, timeout=400).stdout
+    try: return subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
     finally:
         if script: opened.unlink()
 
@@ -294,7 +294,7 @@ def inks(page, script):
     opened, paper = page.with_name(f"printed-{page.name}"), page.with_suffix(".pdf")
     opened.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     subprocess.run([BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND", "--virtual-time-budget=15000",
-        f"--print-to-pdf={paper}", opened.resolve().as_uri()], capture_output=True, timeout=400)
+        f"--print-to-pdf={paper}", opened.resolve().as_uri()], capture_output=True, timeout=120)
     data = paper.read_bytes(); opened.unlink(); paper.unlink()
     streams = b"\n".join(zlib.decompressobj().decompress(s) for s in re.findall(rb"(?s)FlateDecode.*?stream\r?\n(.*?)endstream", data))
     return {tuple(round(255 * float(v)) for v in found) for found in re.findall(rb"([\d.]+) ([\d.]+) ([\d.]+) rg\b", streams)}

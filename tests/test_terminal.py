@@ -18,7 +18,7 @@ HEAD = "category,clean_prompt,corrupt_prompt,clean_target,corrupt_target\n"
 def tool(*words, env={}, **options):
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)   # what is started in the background of a shell inherits a deaf ear
     options = dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard) | options
-    return subprocess.run([TOOL, *map(str, words)], env={**os.environ, "HF_HUB_OFFLINE": "1", **env}, timeout=400, **options)
+    return subprocess.run([TOOL, *map(str, words)], env={**os.environ, "HF_HUB_OFFLINE": "1", **env}, timeout=120, **options)
 
 
 def one_line(said, *, holds=""):

@@ -123,7 +123,7 @@ def test_a_scheduler_that_goes_away(whole, tmp_path):
         process = lost.study("dask", words, tmp_path/"out", nannies, address)
         begun(process, tmp_path/"out")
         for p in [*lost.children(scheduler.pid), scheduler]: p.kill()
-        said = process.communicate(timeout=400)[1].strip().splitlines()
+        said = process.communicate(timeout=120)[1].strip().splitlines()
     assert process.returncode == 1 and "is gone" in said[-1] and "Traceback" not in "".join(said), said
     assert list((tmp_path/"out/.parts").glob("*.parquet"))
     again = tool("study", *words, "--out", tmp_path/"out", "--workers", "2")
@@ -176,11 +176,11 @@ def test_a_stopped_command_leaves_no_worker(whole, tmp_path):
         begun(process, tmp_path/f"out-{again}")
         workers = lost.workers_of("processes", process, [])
         process.send_signal(signal.SIGINT)
-        said = process.communicate(timeout=400)[1].strip().splitlines()
+        said = process.communicate(timeout=60)[1].strip().splitlines()
         if process.returncode: break
         shutil.rmtree(tmp_path/f"out-{again}")
     assert process.returncode == 1 and said == ["bizzaroworld: stopped; type the command again to go on where it was"], said
-    until = time.time() + 120
+    until = time.time() + 20
     while any(w.is_running() and w.status() != "zombie" for w in workers) and time.time() < until: time.sleep(.1)
     assert workers and not any(w.is_running() and w.status() != "zombie" for w in workers)
     assert "parts done" in tool("status", "--results", tmp_path).stdout
