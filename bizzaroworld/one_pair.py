@@ -12,7 +12,7 @@ from dataclasses import replace
 from os.path import commonprefix
 import numpy as np
 import pandas as pd
-from .headline import places_of
+from .headline import Places
 from .schema import DIRECTIONS, MAPPED, pick
 from .selection import KEY
 from .words import head_name, number, percent
@@ -118,9 +118,10 @@ METRICS_SHOWN = dict(effect="share of the difference", ld_patched="LD", probabil
 def pair_numbers(
     study, # a finished one
     battery_idx:int, # which pair
+    at:Places, # of the headline, chosen over all pairs
 )->pd.DataFrame: # a row for each place and direction
     "Every metric of one pair at the places of the headline."
-    at, (layer, head) = places_of(study), places_of(study).head
+    layer, head = at.head
     places = {"the entity, before layer 0": dict(experiment="3", layer=0),
         f"attention of block {at.block}, last word": dict(experiment="2A", site="attn_out", layer=at.block),
         f"{head_name(layer, head)}, last word": dict(experiment="4F", layer=layer, head=head),

@@ -8,7 +8,7 @@ __all__ = ['DRAWN', 'READING', 'ALONE', 'Paired', 'prompt_boxes', 'checks_line',
 
 # %% ../nbs/10ja_pair_pages.ipynb #5089ffd1
 import html, json, zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 import pandas as pd
@@ -17,6 +17,7 @@ from .audit import reproduce
 from .browser import audited, mark, tokenizer_of
 from .charts import show_token
 from .figures import chart_figure
+from .headline import places_of
 from .one_pair import address_part, named_files, pair_numbers, pair_rows, tokens_of
 from .results import Study, finished, load_study
 from .selection import on_top
@@ -42,6 +43,14 @@ class Paired:
     def rows(self): return self.study.triage.sort_values("rank").set_index("battery_idx", drop=False)
     @cached_property
     def files(self): return named_files(self.folder, self.rows)
+    @cached_property
+    def places(self): return places_of(self.study)
+    @cached_property
+    def patches(self): return dict(list(self.study.patches.groupby("battery_idx")))
+
+    def of(self, battery_idx):
+        "The study with the patches of one pair: its charts look through some hundred rows instead of all."
+        return replace(self.study, patches=self.patches.get(battery_idx, self.study.patches.iloc[:0]))
 
 # %% ../nbs/10ja_pair_pages.ipynb #ffaa6cf9
 def prompt_boxes(
@@ -106,20 +115,21 @@ def pair_body(
     "All that is said of a pair."
     row, parts = one.rows.loc[battery_idx], []
     parts += [prompt_boxes(one, row), checks_line(one, row)]
-    moved = one.study.patches.effect[one.study.patches.battery_idx == battery_idx]
-    if not moved.notna().any():
+    study = one.of(battery_idx)
+    if not study.patches.effect.notna().any():
         parts.append("<p>LD is the same in both runs of this pair, so there is no effect to show.</p>")
         return "".join(parts)
     for name, draw, table in DRAWN:
         held = one.study.tables.get(table) if table else None
         if table and (held is None or not (held.battery_idx == battery_idx).any()): continue
-        parts.append(chart_figure(bare_spec(draw(one.study, battery_idx)), name=name))
+        parts.append(chart_figure(bare_spec(draw(study, battery_idx)), name=name))
     parts.append(every_token(one, row))
-    numbers = html_table(pair_numbers(one.study, battery_idx))
+    numbers = html_table(pair_numbers(study, battery_idx, one.places))
     parts.append(f'<h2 id="numbers">Every number of this pair</h2>{as_html(numbers)}{take}')
     return "".join(parts)
 
-def bare_spec(chart)->dict: return next(v for v in spec_only(chart.to_dict()).values() if isinstance(v, dict))
+def bare_spec(chart)->dict:   # held to the schema where charts are drawn for one pair, not 600 times
+    return next(v for v in spec_only(chart.to_dict(validate=False)).values() if isinstance(v, dict))
 
 # %% ../nbs/10ja_pair_pages.ipynb #c68a4502
 def as_html(shown)->str:
@@ -200,7 +210,7 @@ def write_pair_pages(
         for idx, name in one.files.items():
             (folder/f"{name}.md").write_text(pair_page(one, idx, others), encoding="utf-8")
             entries.append(search_entry(one, idx, f"{name}.html"))
-            write_rows(pair_rows(one.study, idx), folder/"pairs"/f"{name}.csv.zip")
+            write_rows(pair_rows(one.of(idx), idx), folder/"pairs"/f"{name}.csv.zip")
         index = folder/"pairs"/f"index-{address_part(one.folder, 40, exact=True)}.json"
         index.write_text(json.dumps(entries), encoding="utf-8")
     return sum(len(one.files) for one in every if only in ("", one.folder))

@@ -43,9 +43,11 @@ def pair_named(site):
 @task("the finding in 30 seconds")
 def finding(hand, site):
     words = first_screen(hand)
-    numbers = re.findall(r"\d+\s?%", words)
-    assert numbers, f"no number on the first screen: {words[:200]}"
-    return f"{len(words.split())} words on the first screen, at 240 a minute {len(words.split()) / 4:.0f} s; {len(numbers)} shares, the first {numbers[0]}"
+    numbers = [*re.finditer(r"\d+\s?%", words)]
+    assert len(numbers) > 1, f"no two numbers on the first screen: {words[:200]}"
+    read = len(words[:numbers[1].end()].split())   # the answer, and what it says in numbers
+    assert read <= 120, f"{read} words before the second number: at 240 words a minute that is more than 30 seconds"
+    return f"{read} words up to {numbers[0][0]} and {numbers[1][0]}, at 240 a minute {read / 4:.0f} s"
 
 
 @task("the finding, on a phone", width=390, height=844, mobile=True)
