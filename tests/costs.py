@@ -1,7 +1,8 @@
 """What studies cost on paper and by the clock: `python tests/costs.py [--model NAME ...] [--few] [--out FILE]`.
 
-Studies of several sizes are run on one and on two workers, each command in a process of its own. Before the first, the processor is calibrated on
-each model's sizes (some seconds). For each study the table has the measured seconds, those that the formula predicted, those that playing its own
+Studies of several sizes are run on one and on two workers, each in a process of its own. Before the first and behind each, the processor is calibrated
+on the model's sizes (some seconds): a prediction is the mean of what it is by the rates before and behind a study, and `drift` is their ratio. Where
+that is far from 1, the machine itself changed meanwhile, and the study is run again. For each study the table has the measured seconds, those that the formula predicted, those that playing its own
 measured parts again gives, and what share of the processor others took meanwhile: where that is not small, the seconds of the clock are no
 measurement of the study. `processor` are the seconds that cores worked for it, whoever else was there, and `said` those of the formula.
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MODELS = ("gemma-3-270m", "smollm2-135m")
-CASES = [(m, p, q, w) for p, q in ((4, True), (30, True), (12, False), (60, True)) for m in MODELS for w in (1, 2)]
+CASES = [(m, p, q, w) for m in MODELS for p, q in ((4, True), (30, True), (12, False), (60, True)) for w in (1, 2)]   # a model's behind each other: one calibration serves two
 WHOLE = [(MODELS[0], 60, False, w) for w in (1, 2)]
 
 
@@ -63,28 +64,53 @@ def real_pairs(folder):
     return pairs, tuple(p for p, i in zip(pairs, table.battery_idx) if i in best)
 
 
-def compared(model, pairs, quick, workers, machine, core, sizes):
-    "One row of the table, and what was measured of the parts."
-    from bizzaroworld.costs import loading, one_of, study_costs
-    from bizzaroworld.planning import predicted, replayed, simulate, study_seconds
+def rates(sizes):
+    "The processor's constants now, of all cores and of one."
+    import torch
+    from bizzaroworld.costs import calibrated
+    every, all_of_them = torch.get_num_threads(), calibrated(sizes)
+    torch.set_num_threads(1)
+    try: return all_of_them, calibrated(sizes)
+    finally: torch.set_num_threads(every)
+
+
+def said_by(rate, costs, weights, workers):
+    "Seconds by the clock and seconds of cores, as one calibration has it."
+    from bizzaroworld.costs import loading, one_of
+    from bizzaroworld.planning import predicted, study_seconds
+    machine, core = rate
+    said = study_seconds(costs, one_of(machine, workers) if workers > 1 else machine, workers, size=weights, beginner=machine)["seconds"]
+    if workers == 1: said -= machine.start   # this process has its libraries already
+    loads = workers * loading(core, weights) - core.start * (workers == 1)
+    return said, loads + sum(sum(step.values()) for step in predicted(costs, core))
+
+
+def compared(model, pairs, quick, workers, before, sizes):
+    "One row of the table, what was measured of the parts, and the rates behind the study."
+    from bizzaroworld.costs import loading, study_costs
+    from bizzaroworld.planning import replayed, simulate
     with tempfile.TemporaryDirectory() as folder:
         words = json.dumps([model, pairs, quick, workers, folder])
         done = subprocess.run([sys.executable, __file__, "--one", words], capture_output=True, text=True)
         if done.returncode: raise RuntimeError(done.stderr[-2000:])
         found = json.loads(done.stdout.splitlines()[-1])
         some, alone = real_pairs(Path(folder)/"out")
+    behind = rates(sizes)
     costs, weights = study_costs(sizes, some, alone=alone, quick=quick), 4 * sizes.weights
-    one = one_of(machine, workers) if workers > 1 else machine
-    said = study_seconds(costs, one, workers, size=weights, beginner=machine)["seconds"]
-    if workers == 1: said -= machine.start   # this process has its libraries already
-    loads = workers * loading(core, weights) - core.start * (workers == 1)
-    on_cores = loads + sum(sum(step.values()) for step in predicted(costs, core))
+    each = [said_by(rate, costs, weights, workers) for rate in (before, behind)]
+    said, on_cores = (sum(e[i] for e in each) / 2 for i in (0, 1))
     steps = replayed(found["run"], begin=found["begin"], proof=found["proof"])
-    again = simulate([steps], workers, load=loading(machine, weights), first=0.)["seconds"]
+    again = simulate([steps], workers, load=loading(before[0], weights), first=0.)["seconds"]
     row = dict(model=model, pairs=pairs, quick=quick, workers=workers, seconds=found["seconds"], predicted=said,
         ratio=said / found["seconds"], processor=found["processor"], said=on_cores,
-        processor_ratio=on_cores / found["processor"], replayed=again, replayed_ratio=again / found["seconds"], others=found["others"])
-    return row, dict(**{k: row[k] for k in ("model", "pairs", "quick", "workers")}, steps=steps)
+        processor_ratio=on_cores / found["processor"], replayed=again, replayed_ratio=again / found["seconds"], others=found["others"],
+        drift=each[1][0] / each[0][0])
+    return row, dict(**{k: row[k] for k in ("model", "pairs", "quick", "workers")}, steps=steps), behind
+
+
+def unlike(row):
+    "How far a machine was from one that is ours alone and stays as it is."
+    return max(row["others"] / .05, max(row["drift"], 1 / row["drift"]) / .1 - 10)
 
 
 def main():
@@ -99,30 +125,30 @@ def main():
     args = words.parse_args()
     if args.one: print("\n" + json.dumps(run_one(*json.loads(args.one)))); return
     from dataclasses import asdict
-    import pandas as pd, torch
-    from bizzaroworld.costs import calibrated, sizes_of
+    import pandas as pd
+    from bizzaroworld.costs import sizes_of
     from bizzaroworld.machine import stamp, versions
     from bizzaroworld.measuring import Load, hands_at
     from bizzaroworld.planning import model_named
     for m in args.model: hands_at(Load(m))   # self-tests that passed are remembered
     sizes = {m: sizes_of(model_named(m)) for m in args.model}
     wait_for_quiet(args.patience)
-    machines, every = {m: calibrated(s) for m, s in sizes.items()}, torch.get_num_threads()
-    torch.set_num_threads(1)
-    cores = {m: calibrated(s) for m, s in sizes.items()}
-    torch.set_num_threads(every)
+    now = {m: rates(s) for m, s in sizes.items()}
+    first = dict(now)
     told = lambda some: {m: {k: v for k, v in asdict(c).items() if v != float("inf")} for m, c in some.items()}
     rows, parts = [], []
     cases = [c for c in CASES + WHOLE * args.whole if c[0] in args.model][:2 if args.few else None]
     command = " ".join(["python tests/costs.py", *["--model", *args.model] * (len(args.model) < len(MODELS)), *["--few"] * args.few, *["--whole"] * args.whole])
     for case in cases:
-        tries = []
-        while len(tries) < args.tries and min((row["others"] for row, _ in tries), default=1) > .05:   # others came back
-            wait_for_quiet(args.patience); tries.append(compared(*case, machines[case[0]], cores[case[0]], sizes[case[0]]))
-        row, measured = min(tries, key=lambda t: t[0]["others"])
+        tries, m = [], case[0]
+        while len(tries) < args.tries and min((unlike(t[0]) for t in tries), default=2) > 1:   # others came back
+            wait_for_quiet(args.patience)
+            *tried, now[m] = compared(*case, now[m], sizes[m])
+            tries.append(tried)
+        row, measured = min(tries, key=lambda t: unlike(t[0]))
         rows.append(row); parts.append(measured)
         print(pd.DataFrame([row]).round(2).to_string(index=False, header=len(rows) == 1), flush=True)
-        found = dict(kind="costs", **stamp("cpu"), versions=versions(), constants=told(machines), one_core=told(cores), cases=rows, parts=parts)
+        found = dict(kind="costs", **stamp("cpu"), versions=versions(), constants=told({m: f[0] for m, f in first.items()}), one_core=told({m: f[1] for m, f in first.items()}), cases=rows, parts=parts)
         args.out.write_text(json.dumps({**found, "command": command}, indent=1, default=float) + "\n")
 
 
