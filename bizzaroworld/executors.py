@@ -12,7 +12,7 @@ from collections import deque
 from concurrent.futures import BrokenExecutor, CancelledError, FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from fastcore.basics import patch
 from .facts import InputError, brief
@@ -68,8 +68,14 @@ class Here:
     def close(self, now=False): "Let go of the workers; `now` without waiting for them."
 
 # %% ../nbs/06ab_executors.ipynb #34088f30
+def _end_with(parent):
+    "A command that is killed at once tells nobody: its workers would wait for ever, each with its model."
+    parent.join()
+    os._exit(1)
+
 def _begin_worker(cores, devices):
-    "What a process does first: its cores, its GPU, no spinning threads."
+    "What a process does first: its cores, its GPU, no spinning threads, an end when the command has ended."
+    threading.Thread(target=_end_with, args=(parent_process(),), daemon=True).start()
     os.environ.update(OMP_NUM_THREADS=str(cores), OMP_WAIT_POLICY="PASSIVE", KMP_BLOCKTIME="0",
         TOKENIZERS_PARALLELISM="false")
     if devices is not None:

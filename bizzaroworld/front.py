@@ -16,7 +16,7 @@ from . import charts, headline, inference
 from .concentration import concentration
 from .by_claim import not_held
 from .evidence_charts import in_panels
-from .headings import beside_wrong, means, weights_said
+from .headings import beside_wrong, means, weights_in_short
 from .headline import HEADLINE, headlines, places_of
 from .one_pair import linked, pair_cells
 from .pair_charts import newcomer_map
@@ -150,11 +150,10 @@ def model_cards(
     def card(read, folder):
         at, row = places_of(read.study), headlines({"default": (read.study, read.triage.battery_idx)})[0]
         moves, page = row.numbers[HEADLINE[1]], _page(of_study, folder)
-        weights = weights_said(read.run).removeprefix("**Weights**: ")
         low_high = with_ends(moves.estimate, moves.low, moves.high, ".0%")
         return (f'<a class="bz-card" href="{page}"><b>{read.called}</b><span>block {at.block} of {read.n_layers} moves '
             f"{low_high} of the answer by its attention</span><span>{len(read.triage)} pairs; in {row.first} both "
-            f"answers are its first choice</span><span>{weights}</span></a>")
+            f"answers are its first choice</span><span>{weights_in_short(read.run)}</span></a>")
     cards = "".join(map(card, every.readings, every.folders))
     return finding(HTML(f'<div class="bz-cards bz-models">{cards}</div>'))
 

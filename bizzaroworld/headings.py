@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['heading', 'knows', 'where', 'when', 'means', 'what', 'heads', 'beside_wrong', 'sure', 'pairs', 'claims', 'run',
-           'weights_said']
+           'weights_said', 'weights_in_short']
 
 # %% ../nbs/09j_headings.ipynb #eb8acf40
+import re
 from IPython.display import Markdown
 from . import headline
 from .inference import over_pairs
@@ -101,11 +102,22 @@ def run(read):
     return heading("What was run, and how to run it again", "run")
 
 # %% ../nbs/09j_headings.ipynb #277e78a0
+def _weights(run):
+    "What a run says of its weights."
+    known = known_model(base_model(run))
+    what = known.note.removesuffix("; shapes from its own config") if known else f"{run['dtype']}, as they came"
+    return what + (f"; packed here: {computed_in(run)}" if run.get("bits") else "")
+
 def weights_said(
     run:dict, # what `run.json` says
 )->str: # a sentence, Markdown
     "Which weights these numbers are of."
-    known = known_model(base_model(run))
-    what = known.note.removesuffix("; shapes from its own config") if known else f"{run['dtype']}, as they came"
-    what += f"; packed here: {computed_in(run)}" if run.get("bits") else ""
-    return f"**Weights**: {letters(what)}. SHA-256 or revision {letters(str(run.get('revision', 'unknown'))[:16])}…"
+    revision = letters(str(run.get("revision", "unknown"))[:16])
+    return f"**Weights**: {letters(_weights(run))}. SHA-256 or revision {revision}…"
+
+def weights_in_short(
+    run:dict, # what `run.json` says
+)->str: # Markdown
+    "The same in some words, without the package, the licence and the sum."
+    parts = re.sub(r" \([^()]*\)", "", _weights(run)).split("; ")
+    return letters("; ".join([parts[0], *(p for p in parts[1:] if p.startswith("packed"))]))

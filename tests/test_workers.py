@@ -168,18 +168,20 @@ def test_two_commands_on_one_study(whole, tmp_path):
     assert [s["state"] for s in there] in (["running"], ["finished"]), there
 
 
-def test_a_stopped_command_leaves_no_worker(whole, tmp_path):
-    "Ctrl-C: the workers end, what is measured stays."
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_command_leaves_no_worker(how, whole, tmp_path):
+    "Ctrl-C, or killed at once: the workers end, what is measured stays."
     words, out = whole
     for again in range(5):   # on a busy machine a study may end before it is stopped
         process = lost.study("processes", words, tmp_path/f"out-{again}")
         begun(process, tmp_path/f"out-{again}")
         workers = lost.workers_of("processes", process, [])
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         said = process.communicate(timeout=60)[1].strip().splitlines()
         if process.returncode: break
         shutil.rmtree(tmp_path/f"out-{again}")
-    assert process.returncode == 1 and said == ["bizzaroworld: stopped; type the command again to go on where it was"], said
+    if how == signal.SIGINT: assert process.returncode == 1 and said == ["bizzaroworld: stopped; type the command again to go on where it was"], said
+    else: assert process.returncode == -how, said
     until = time.time() + 20
     while any(w.is_running() and w.status() != "zombie" for w in workers) and time.time() < until: time.sleep(.1)
     assert workers and not any(w.is_running() and w.status() != "zombie" for w in workers)
