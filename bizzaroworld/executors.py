@@ -81,6 +81,7 @@ def _begin_worker(cores, devices):
     if devices is not None:
         with contextlib.suppress(Exception): os.environ["CUDA_VISIBLE_DEVICES"] = devices.get(timeout=5)
 
+# %% ../nbs/06ab_executors.ipynb #41804a06
 class Processes(Here):
     "Processes of this machine."
     shared = True

@@ -115,9 +115,7 @@ def weights_said(
     revision = letters(str(run.get("revision", "unknown"))[:16])
     return f"**Weights**: {letters(_weights(run))}. SHA-256 or revision {revision}…"
 
-def weights_in_short(
-    run:dict, # what `run.json` says
-)->str: # Markdown
+def weights_in_short(run:dict)->str:
     "The same in some words, without the package, the licence and the sum."
     parts = re.sub(r" \([^()]*\)", "", _weights(run)).split("; ")
     return letters("; ".join([parts[0], *(p for p in parts[1:] if p.startswith("packed"))]))
