@@ -263,7 +263,7 @@ def begin_cost(
     chosen:bool=True, # the battery is chosen from candidates; else its pairs are given
 )->Cost:
     "What the model knows of each pair, and which pairs are taken."
-    n = np.mean([p.n_tokens for p in pairs])
+    n = np.mean([p.n_tokens for p in (typical_pairs(60) if chosen else pairs)])   # of all candidates
     count = CHOSEN_FROM[1] if chosen else 2 * len(pairs)
     read = Cost(read=CHOSEN_FROM[0] if chosen else len(pairs))
     return whole_passes(sizes, [n] * count, words=count, calls=-(-count // 32)) + read
