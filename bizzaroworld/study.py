@@ -58,7 +58,8 @@ def _run_of(begun, proved, measured, patches, began):
     s, pairs, chosen = begun.settings, begun.pairs, begun.chosen
     left_out = {t: why for m in measured for t, why in m["left_out"].items()}
     done = [dict(part=m["part"], seconds=m["seconds"], by=m["by"]) for m in measured]
-    counts = dict(pairs_given=len(chosen.table), pairs_valid=len(chosen.battery.pairs),
+    given, lost = len(chosen.table), len(chosen.battery.dropped)   # before any are drawn
+    counts = dict(pairs_given=given, pairs_valid=given - lost,
         pairs_patched=len(pairs), pairs_uneven=sum(p.corrupt_span is not None for p in pairs),
         pairs_of_several_tokens=sum(any(map(len, p.answers)) for p in pairs),
         pairs_beside=0 if s["quick"] else len(begun.alone), rows=len(patches))

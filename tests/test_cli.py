@@ -211,6 +211,16 @@ def test_check_of_the_second_model(real_models, monkeypatch, capsys):
     assert sixty(json.loads(capsys.readouterr().out))
 
 
+def test_pairs_that_were_not_drawn_are_not_left_out(tiny_folders, tmp_path, monkeypatch, capsys):
+    "`--pairs` draws from the valid ones; what a study says of its battery counts those."
+    tiny_battery(tmp_path/"new.csv", 3); monkeypatch.chdir(tmp_path)
+    (tmp_path/"new.csv").write_text((tmp_path/"new.csv").read_text() + "c,The same,The same, a, b\n")
+    assert cli.main(["study", "--model", str(tiny_folders["gemma3"]), "--battery", "new.csv", "--quick", "--pairs", "2", "--out", "out"]) == 0
+    assert "1 of 4 pairs left out" in capsys.readouterr().err
+    counts = json.loads((tmp_path/"out/run.json").read_text())["counts"]
+    assert (counts["pairs_given"], counts["pairs_valid"], counts["pairs_patched"]) == (4, 3, 2)
+
+
 def test_bench_reports_the_contract(tiny_folders, tmp_path):
     tiny_battery(tmp_path/"new.csv", 3)
     done = tool("bench", "--model", tiny_folders["gemma3"], "--battery", "new.csv", "--pairs", 2, "--sample", 10, "--no-peers", "--json", cwd=tmp_path)
