@@ -109,8 +109,8 @@ def compared(model, pairs, quick, workers, before, sizes):
 
 
 def unlike(row):
-    "How far a machine was from one that is ours alone and stays as it is."
-    return max(row["others"] / .05, max(row["drift"], 1 / row["drift"]) / .1 - 10)
+    "How far a machine was from one that is ours alone and stays as it is; more than 1: others took 5 %, or its rate changed by 10 %."
+    return max(row["others"] / .05, (max(row["drift"], 1 / row["drift"]) - 1) / .1)
 
 
 def main():
